@@ -1,0 +1,3 @@
+module countersign.dev/proto
+
+go 1.26.0
