@@ -30,6 +30,7 @@ var (
 	LinkDeclined     = add(Error{Code: "LINK_DECLINED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "You have declined to sign.", Next: "ask-sender"})
 	LinkCancelled    = add(Error{Code: "LINK_CANCELLED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "The sender has cancelled this request.", Next: "ask-sender"})
 	LinkBusy         = add(Error{Code: "LINK_BUSY", Kind: codes.Aborted, HTTP: 409, Text: "A signature is being made on this link right now.", Next: "retry", Expected: 2 * time.Minute, Retryable: true})
+	LinkOnHold       = add(Error{Code: "LINK_ON_HOLD", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This request is being looked into and cannot be signed right now.", Next: "wait", Expected: 24 * time.Hour, Retryable: true})
 	LinkMintExceeded = add(Error{Code: "LINK_MINT_EXCEEDED", Kind: codes.ResourceExhausted, HTTP: 429, Text: "Too many messages were sent for this link.", Next: "reissue"})
 	ReissueLimit     = add(Error{Code: "REISSUE_LIMIT", Kind: codes.ResourceExhausted, HTTP: 429, Text: "New links were asked for too often. The sender can send you one.", Next: "ask-sender", Expected: 24 * time.Hour})
 	ReissueUnproved  = add(Error{Code: "REISSUE_UNPROVED", Kind: codes.PermissionDenied, HTTP: 403, Text: "Please confirm that this mailbox is yours before a new link is made.", Next: "verify", Expected: time.Minute})
@@ -47,6 +48,7 @@ var (
 	ConsentRequired   = add(Error{Code: "CONSENT_REQUIRED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "Please agree to sign electronically first.", Next: "consent"})
 	SignatureInvalid  = add(Error{Code: "SIGNATURE_INVALID", Kind: codes.InvalidArgument, HTTP: 422, Text: "Please type your full name to sign.", Next: "retry"})
 	DocumentNotReady  = add(Error{Code: "DOCUMENT_NOT_READY", Kind: codes.Unavailable, HTTP: 503, Text: "The document is still being prepared.", Next: "retry", Expected: time.Minute, Retryable: true})
+	ProviderDown      = add(Error{Code: "PROVIDER_DOWN", Kind: codes.Unavailable, HTTP: 503, Text: "The service that takes your signature does not answer right now. Nothing is lost.", Next: "retry", Expected: 15 * time.Minute, Retryable: true})
 	CertificateNotYet = add(Error{Code: "CERTIFICATE_NOT_YET", Kind: codes.Unavailable, HTTP: 503, Text: "The certificate is still being written.", Next: "retry", Expected: time.Minute, Retryable: true})
 
 	PersonErased     = add(Error{Code: "PERSON_ERASED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "This person's data was erased.", Next: "none"})
@@ -56,8 +58,6 @@ var (
 	Unavailable      = add(Error{Code: "UNAVAILABLE", Kind: codes.Unavailable, HTTP: 503, Text: "We cannot do this right now. Nothing is lost; please try again in a minute.", Next: "retry", Expected: time.Minute, Retryable: true})
 	Internal         = add(Error{Code: "INTERNAL", Kind: codes.Internal, HTTP: 500, Text: "Something went wrong on our side. Nothing is lost; please try again.", Next: "retry", Expected: time.Minute, Retryable: true})
 )
-
-
 
 func add(e Error) *Error {
 	if _, taken := registry[e.Code]; taken {
