@@ -1,0 +1,104 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Topology is what a service needs of the server. `countersign init` makes it; services only open it.
+type Topology struct {
+	Streams   []jetstream.StreamConfig
+	Consumers []ConsumerSpec
+}
+
+// ConsumerSpec is a durable pull consumer.
+type ConsumerSpec struct {
+	Stream  string
+	Durable string
+	Filters []string // empty: the whole stream
+	// MaxAckPending is how many may be in hand at once; 0 is 256. 1 keeps the stream's order.
+	MaxAckPending int
+}
+
+// Merge returns all of the topologies as one.
+func Merge(all ...Topology) Topology {
+	var t Topology
+	for _, o := range all {
+		t.Streams = append(t.Streams, o.Streams...)
+		t.Consumers = append(t.Consumers, o.Consumers...)
+	}
+	return t
+}
+
+// FactsConfig returns a service's stream of facts: full means an error to the writer, and nothing can be deleted (mechanisms 2).
+func FactsConfig(service string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: FactsStream(service), Subjects: []string{"fact." + service + ".>"},
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
+		Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: 10_000,
+		DenyDelete: true, DenyPurge: true, AllowDirect: true, Duplicates: 2 * time.Minute, MaxMsgSize: 64 << 10,
+	}
+}
+
+// SharedStreams returns the streams that belong to no single service: dead letters, and the server's own advisories of dropped messages.
+func SharedStreams() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		{
+			Name: "DEAD", Subjects: []string{"dead.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew,
+			MaxBytes: 8 << 30, DenyDelete: true, Duplicates: 24 * time.Hour,
+		},
+		{
+			Name: "ADVISORIES", Storage: jetstream.FileStorage, MaxAge: 30 * 24 * time.Hour,
+			Subjects: []string{"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>"},
+		},
+		// One message a service: a write that succeeds is what readiness means (decisions 26).
+		{Name: "HEALTH", Subjects: []string{"health.*"}, Storage: jetstream.FileStorage, MaxMsgsPerSubject: 1, AllowDirect: true},
+	}
+}
+
+// Metadata keys of a stream's birth certificate.
+const (
+	BirthKey = "countersign-birth" // an id of this very stream: a stream made anew has another
+	KeysKey  = "countersign-keys"  // id of the keys its private data are under
+	SyncKey  = "countersign-sync"  // how the server synced when the stream was made
+)
+
+// Provision makes the streams and consumers that are missing, each stream with the birth certificate that stamp gives it.
+// What is there already keeps its certificate and takes the new settings. It returns the names of the streams it made.
+func Provision(ctx context.Context, js jetstream.JetStream, t Topology, replicas int, stamp func(stream string) map[string]string) ([]string, error) {
+	var made []string
+	for _, cfg := range t.Streams {
+		cfg.Replicas = replicas
+		old, err := js.Stream(ctx, cfg.Name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			cfg.Metadata = stamp(cfg.Name)
+			made = append(made, cfg.Name)
+		case err != nil:
+			return made, fmt.Errorf("eventlog: look at stream %s: %w", cfg.Name, err)
+		default:
+			cfg.Metadata = old.CachedInfo().Config.Metadata
+		}
+		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return made, fmt.Errorf("eventlog: make stream %s: %w", cfg.Name, err)
+		}
+	}
+	for _, spec := range t.Consumers {
+		pending := spec.MaxAckPending
+		if pending == 0 {
+			pending = 256
+		}
+		// MaxDeliver -1: the server would drop a message silently at a limit; the handler counts instead (mechanisms 6).
+		if _, err := js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
+			Durable: spec.Durable, FilterSubjects: spec.Filters, AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: AckWait, MaxAckPending: pending, MaxDeliver: -1,
+		}); err != nil {
+			return made, fmt.Errorf("eventlog: make consumer %s of %s: %w", spec.Durable, spec.Stream, err)
+		}
+	}
+	return made, nil
+}

@@ -1,0 +1,76 @@
+// Package natsserver runs a NATS server with JetStream inside the process, on disk, as safe as a server of its own.
+package natsserver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	// The server itself: the same code as the nats-server binary, so that one process has all of its promises.
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// MaxPayload lets a request carry a document of 5 MiB in base64 (decisions 20).
+const MaxPayload = 8 << 20
+
+// Options of a server.
+type Options struct {
+	// Listen is host:port; port 0 takes a free one.
+	Listen string
+	// Dir is where JetStream keeps its files.
+	Dir string
+	// Key encrypts the files (AES-GCM); empty leaves them in clear.
+	Key string
+	// SyncEvery writes behind acknowledgements; 0 syncs before each one, which is the only setting that survives a power cut.
+	SyncEvery time.Duration
+}
+
+// Server is a running server.
+type Server struct{ ns *server.Server }
+
+// Start starts a server and returns when clients can connect.
+func Start(o Options) (*Server, error) {
+	host, port, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("natsserver: listen address %q: %w", o.Listen, err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("natsserver: listen address %q: port is no number", o.Listen)
+	}
+	if number == 0 {
+		number = server.RANDOM_PORT
+	}
+	opts := &server.Options{
+		ServerName: "countersign", Host: host, Port: number, NoSigs: true, NoLog: true, MaxPayload: MaxPayload,
+		JetStream: true, StoreDir: o.Dir, SyncAlways: o.SyncEvery == 0, SyncInterval: o.SyncEvery,
+	}
+	if o.Key != "" {
+		opts.JetStreamCipher, opts.JetStreamKey = server.AES, o.Key
+	}
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("natsserver: %w", err)
+	}
+	ns.Start()
+	if !ns.ReadyForConnections(30 * time.Second) {
+		ns.Shutdown()
+		return nil, errors.New("natsserver: not ready within 30 s; is another process using the same directory or port?")
+	}
+	if !ns.JetStreamEnabled() {
+		ns.Shutdown()
+		return nil, fmt.Errorf("natsserver: JetStream did not start on %s; is the directory writable, and the key the one it was made with?", o.Dir)
+	}
+	return &Server{ns: ns}, nil
+}
+
+// URL returns the address that clients connect to.
+func (s *Server) URL() string { return s.ns.ClientURL() }
+
+// Stop shuts the server down and returns when its files are closed. Stopping twice is fine.
+func (s *Server) Stop() {
+	s.ns.Shutdown()
+	s.ns.WaitForShutdown()
+}
