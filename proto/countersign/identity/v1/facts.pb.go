@@ -137,13 +137,15 @@ type Verification struct {
 	Evidence []*Evidence `protobuf:"bytes,6,rep,name=evidence,proto3" json:"evidence,omitempty"`
 	// Wrong codes since the last success, whatever the challenge.
 	Failures uint32 `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`
-	// When the wrong codes within the last hour were given.
+	// When the wrong codes since the last lock or success were given, newest last; at most 64.
 	FailedAt    []*timestamppb.Timestamp `protobuf:"bytes,8,rep,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
 	LockedUntil *timestamppb.Timestamp   `protobuf:"bytes,9,opt,name=locked_until,json=lockedUntil,proto3" json:"locked_until,omitempty"`
 	// How often it was locked since the last success: each lock lasts twice as long.
 	Locks uint32 `protobuf:"varint,10,opt,name=locks,proto3" json:"locks,omitempty"`
-	// When codes were sent within the last 24 hours.
-	SentAt        []*timestamppb.Timestamp `protobuf:"bytes,11,rep,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	// When codes were sent, newest last; at most 64.
+	SentAt []*timestamppb.Timestamp `protobuf:"bytes,11,rep,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	// Whom the counters are about: they begin anew when somebody else holds the link.
+	PersonId      string `protobuf:"bytes,12,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +255,13 @@ func (x *Verification) GetSentAt() []*timestamppb.Timestamp {
 		return x.SentAt
 	}
 	return nil
+}
+
+func (x *Verification) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
 }
 
 // Challenge is a question that is open.
@@ -462,9 +471,12 @@ func (x *Evidence) GetExpiresAt() *timestamppb.Timestamp {
 
 // ChallengeStarted says that a code is to be sent.
 type ChallengeStarted struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LinkId        string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
-	Challenge     *Challenge             `protobuf:"bytes,2,opt,name=challenge,proto3" json:"challenge,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	LinkId    string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Challenge *Challenge             `protobuf:"bytes,2,opt,name=challenge,proto3" json:"challenge,omitempty"`
+	// The request the link belongs to.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Tenant        string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -513,6 +525,20 @@ func (x *ChallengeStarted) GetChallenge() *Challenge {
 	return nil
 }
 
+func (x *ChallengeStarted) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ChallengeStarted) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 // AnswerRefused says that a wrong code was given.
 type AnswerRefused struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -521,6 +547,7 @@ type AnswerRefused struct {
 	// Set when this failure locked the signer.
 	LockedUntil   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=locked_until,json=lockedUntil,proto3" json:"locked_until,omitempty"`
 	LinkId        string                 `protobuf:"bytes,4,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +610,13 @@ func (x *AnswerRefused) GetLinkId() string {
 	return ""
 }
 
+func (x *AnswerRefused) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // VerificationPassed says that somebody proved who they are.
 type VerificationPassed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -640,7 +674,7 @@ var File_countersign_identity_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_identity_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	"#countersign/identity/v1/facts.proto\x12\x17countersign.identity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x03\n" +
+	"#countersign/identity/v1/facts.proto\x12\x17countersign.identity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x03\n" +
 	"\fVerification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -654,7 +688,8 @@ const file_countersign_identity_v1_facts_proto_rawDesc = "" +
 	"\flocked_until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\x12\x14\n" +
 	"\x05locks\x18\n" +
 	" \x01(\rR\x05locks\x123\n" +
-	"\asent_at\x18\v \x03(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\xd3\x02\n" +
+	"\asent_at\x18\v \x03(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12\x1b\n" +
+	"\tperson_id\x18\f \x01(\tR\bpersonId\"\xd3\x02\n" +
 	"\tChallenge\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x127\n" +
 	"\x06method\x18\x02 \x01(\x0e2\x1f.countersign.identity.v1.MethodR\x06method\x12:\n" +
@@ -675,15 +710,19 @@ const file_countersign_identity_v1_facts_proto_rawDesc = "" +
 	"\tperson_id\x18\x06 \x01(\tR\bpersonId\x12*\n" +
 	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x129\n" +
 	"\n" +
-	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"m\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xa4\x01\n" +
 	"\x10ChallengeStarted\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12@\n" +
-	"\tchallenge\x18\x02 \x01(\v2\".countersign.identity.v1.ChallengeR\tchallenge\"\xa0\x01\n" +
+	"\tchallenge\x18\x02 \x01(\v2\".countersign.identity.v1.ChallengeR\tchallenge\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"\xcc\x01\n" +
 	"\rAnswerRefused\x12!\n" +
 	"\fchallenge_id\x18\x01 \x01(\tR\vchallengeId\x12\x14\n" +
 	"\x05tries\x18\x02 \x01(\rR\x05tries\x12=\n" +
 	"\flocked_until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\x12\x17\n" +
-	"\alink_id\x18\x04 \x01(\tR\x06linkId\"l\n" +
+	"\alink_id\x18\x04 \x01(\tR\x06linkId\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"l\n" +
 	"\x12VerificationPassed\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12=\n" +
 	"\bevidence\x18\x02 \x01(\v2!.countersign.identity.v1.EvidenceR\bevidence*J\n" +
@@ -736,12 +775,13 @@ var file_countersign_identity_v1_facts_proto_depIdxs = []int32{
 	8,  // 12: countersign.identity.v1.Evidence.expires_at:type_name -> google.protobuf.Timestamp
 	3,  // 13: countersign.identity.v1.ChallengeStarted.challenge:type_name -> countersign.identity.v1.Challenge
 	8,  // 14: countersign.identity.v1.AnswerRefused.locked_until:type_name -> google.protobuf.Timestamp
-	4,  // 15: countersign.identity.v1.VerificationPassed.evidence:type_name -> countersign.identity.v1.Evidence
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	8,  // 15: countersign.identity.v1.AnswerRefused.at:type_name -> google.protobuf.Timestamp
+	4,  // 16: countersign.identity.v1.VerificationPassed.evidence:type_name -> countersign.identity.v1.Evidence
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_countersign_identity_v1_facts_proto_init() }
