@@ -372,8 +372,10 @@ type Request struct {
 	ClosedAt   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=closed_at,json=closedAt,proto3" json:"closed_at,omitempty"`
 	// Vault id of the words a closing act was given.
 	CloseReasonId string `protobuf:"bytes,15,opt,name=close_reason_id,json=closeReasonId,proto3" json:"close_reason_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// While a cancellation is being decided, until this instant, no signature is admitted.
+	CancelBegunUntil *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=cancel_begun_until,json=cancelBegunUntil,proto3" json:"cancel_begun_until,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Request) Reset() {
@@ -509,6 +511,13 @@ func (x *Request) GetCloseReasonId() string {
 		return x.CloseReasonId
 	}
 	return ""
+}
+
+func (x *Request) GetCancelBegunUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CancelBegunUntil
+	}
+	return nil
 }
 
 // RequestDocument is a document of a request, by reference.
@@ -797,6 +806,7 @@ type RequestCompleted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LinkId        string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
 	Position      uint32                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -845,12 +855,20 @@ func (x *RequestCompleted) GetPosition() uint32 {
 	return 0
 }
 
+func (x *RequestCompleted) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // RequestDeclined says that a signer will not sign, which ends the request.
 type RequestDeclined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LinkId        string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
 	Position      uint32                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	ReasonId      string                 `protobuf:"bytes,3,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -906,17 +924,70 @@ func (x *RequestDeclined) GetReasonId() string {
 	return ""
 }
 
+func (x *RequestDeclined) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// RequestCancelBegun says that a cancellation is being decided: no signature is admitted until it is, or until this instant.
+type RequestCancelBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestCancelBegun) Reset() {
+	*x = RequestCancelBegun{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestCancelBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestCancelBegun) ProtoMessage() {}
+
+func (x *RequestCancelBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestCancelBegun.ProtoReflect.Descriptor instead.
+func (*RequestCancelBegun) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RequestCancelBegun) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 // RequestCancelled says that the platform (or a policy) withdrew the request.
 type RequestCancelled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReasonId      string                 `protobuf:"bytes,1,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestCancelled) Reset() {
 	*x = RequestCancelled{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[8]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +999,7 @@ func (x *RequestCancelled) String() string {
 func (*RequestCancelled) ProtoMessage() {}
 
 func (x *RequestCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[8]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1012,7 @@ func (x *RequestCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestCancelled.ProtoReflect.Descriptor instead.
 func (*RequestCancelled) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{8}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RequestCancelled) GetReasonId() string {
@@ -949,6 +1020,13 @@ func (x *RequestCancelled) GetReasonId() string {
 		return x.ReasonId
 	}
 	return ""
+}
+
+func (x *RequestCancelled) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
 }
 
 // Link is the state of a link: one signer position of one request (decisions 1).
@@ -982,14 +1060,16 @@ type Link struct {
 	// When a refused redeem was last stated.
 	DeniedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=denied_at,json=deniedAt,proto3" json:"denied_at,omitempty"`
 	// Why it is closed or revoked.
-	EndReason     EndReason `protobuf:"varint,19,opt,name=end_reason,json=endReason,proto3,enum=countersign.token.v1.EndReason" json:"end_reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	EndReason EndReason `protobuf:"varint,19,opt,name=end_reason,json=endReason,proto3,enum=countersign.token.v1.EndReason" json:"end_reason,omitempty"`
+	// Newest generation that a reroute made: tokens of older ones belonged to somebody else.
+	ReroutedGeneration uint32 `protobuf:"varint,20,opt,name=rerouted_generation,json=reroutedGeneration,proto3" json:"rerouted_generation,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[9]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1081,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[9]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1094,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{9}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Link) GetId() string {
@@ -1150,6 +1230,13 @@ func (x *Link) GetEndReason() EndReason {
 	return EndReason_END_REASON_UNSPECIFIED
 }
 
+func (x *Link) GetReroutedGeneration() uint32 {
+	if x != nil {
+		return x.ReroutedGeneration
+	}
+	return 0
+}
+
 // TokenHash is what is kept of a token.
 type TokenHash struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1161,7 +1248,7 @@ type TokenHash struct {
 
 func (x *TokenHash) Reset() {
 	*x = TokenHash{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1260,7 @@ func (x *TokenHash) String() string {
 func (*TokenHash) ProtoMessage() {}
 
 func (x *TokenHash) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1273,7 @@ func (x *TokenHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHash.ProtoReflect.Descriptor instead.
 func (*TokenHash) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{10}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TokenHash) GetHash() []byte {
@@ -1218,7 +1305,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1317,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1330,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{11}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Session) GetId() string {
@@ -1285,7 +1372,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1384,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1397,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{12}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Admission) GetId() string {
@@ -1336,13 +1423,15 @@ type LinkIssued struct {
 	HolderId      string                 `protobuf:"bytes,4,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
 	Profile       *Profile               `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	RequestId     string                 `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	IssuedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkIssued) Reset() {
 	*x = LinkIssued{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1443,7 @@ func (x *LinkIssued) String() string {
 func (*LinkIssued) ProtoMessage() {}
 
 func (x *LinkIssued) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1456,7 @@ func (x *LinkIssued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkIssued.ProtoReflect.Descriptor instead.
 func (*LinkIssued) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{13}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LinkIssued) GetLinkId() string {
@@ -1412,6 +1501,20 @@ func (x *LinkIssued) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *LinkIssued) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *LinkIssued) GetIssuedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IssuedAt
+	}
+	return nil
+}
+
 // LinkMinted says that a token was made for a message.
 type LinkMinted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1425,7 +1528,7 @@ type LinkMinted struct {
 
 func (x *LinkMinted) Reset() {
 	*x = LinkMinted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1540,7 @@ func (x *LinkMinted) String() string {
 func (*LinkMinted) ProtoMessage() {}
 
 func (x *LinkMinted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1553,7 @@ func (x *LinkMinted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkMinted.ProtoReflect.Descriptor instead.
 func (*LinkMinted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{14}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LinkMinted) GetGeneration() uint32 {
@@ -1492,7 +1595,7 @@ type LinkClockStarted struct {
 
 func (x *LinkClockStarted) Reset() {
 	*x = LinkClockStarted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1607,7 @@ func (x *LinkClockStarted) String() string {
 func (*LinkClockStarted) ProtoMessage() {}
 
 func (x *LinkClockStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1620,7 @@ func (x *LinkClockStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkClockStarted.ProtoReflect.Descriptor instead.
 func (*LinkClockStarted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{15}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LinkClockStarted) GetGeneration() uint32 {
@@ -1545,7 +1648,7 @@ type LinkRedeemed struct {
 
 func (x *LinkRedeemed) Reset() {
 	*x = LinkRedeemed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1660,7 @@ func (x *LinkRedeemed) String() string {
 func (*LinkRedeemed) ProtoMessage() {}
 
 func (x *LinkRedeemed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1673,7 @@ func (x *LinkRedeemed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRedeemed.ProtoReflect.Descriptor instead.
 func (*LinkRedeemed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{16}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LinkRedeemed) GetGeneration() uint32 {
@@ -1599,7 +1702,7 @@ type LinkResumed struct {
 
 func (x *LinkResumed) Reset() {
 	*x = LinkResumed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1714,7 @@ func (x *LinkResumed) String() string {
 func (*LinkResumed) ProtoMessage() {}
 
 func (x *LinkResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1727,7 @@ func (x *LinkResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkResumed.ProtoReflect.Descriptor instead.
 func (*LinkResumed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{17}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LinkResumed) GetGeneration() uint32 {
@@ -1656,15 +1759,16 @@ type LinkReissued struct {
 	Reason         ReissueReason          `protobuf:"varint,3,opt,name=reason,proto3,enum=countersign.token.v1.ReissueReason" json:"reason,omitempty"`
 	ExpiresAt      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Set when a verified signer goes on at once in this browser.
-	Session        *Session `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
-	VerificationId string   `protobuf:"bytes,6,opt,name=verification_id,json=verificationId,proto3" json:"verification_id,omitempty"`
+	Session        *Session               `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	VerificationId string                 `protobuf:"bytes,6,opt,name=verification_id,json=verificationId,proto3" json:"verification_id,omitempty"`
+	At             *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LinkReissued) Reset() {
 	*x = LinkReissued{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1780,7 @@ func (x *LinkReissued) String() string {
 func (*LinkReissued) ProtoMessage() {}
 
 func (x *LinkReissued) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1793,7 @@ func (x *LinkReissued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkReissued.ProtoReflect.Descriptor instead.
 func (*LinkReissued) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{18}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LinkReissued) GetFromGeneration() uint32 {
@@ -1734,6 +1838,13 @@ func (x *LinkReissued) GetVerificationId() string {
 	return ""
 }
 
+func (x *LinkReissued) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // LinkRerouted says that an alternate holds the position now; the former holder's tokens ended in the same step.
 type LinkRerouted struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1748,7 +1859,7 @@ type LinkRerouted struct {
 
 func (x *LinkRerouted) Reset() {
 	*x = LinkRerouted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1871,7 @@ func (x *LinkRerouted) String() string {
 func (*LinkRerouted) ProtoMessage() {}
 
 func (x *LinkRerouted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1884,7 @@ func (x *LinkRerouted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRerouted.ProtoReflect.Descriptor instead.
 func (*LinkRerouted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{19}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LinkRerouted) GetGeneration() uint32 {
@@ -1824,7 +1935,7 @@ type LinkAdmitted struct {
 
 func (x *LinkAdmitted) Reset() {
 	*x = LinkAdmitted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1947,7 @@ func (x *LinkAdmitted) String() string {
 func (*LinkAdmitted) ProtoMessage() {}
 
 func (x *LinkAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1960,7 @@ func (x *LinkAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkAdmitted.ProtoReflect.Descriptor instead.
 func (*LinkAdmitted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{20}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LinkAdmitted) GetAdmission() *Admission {
@@ -1883,7 +1994,7 @@ type LinkSigned struct {
 
 func (x *LinkSigned) Reset() {
 	*x = LinkSigned{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2006,7 @@ func (x *LinkSigned) String() string {
 func (*LinkSigned) ProtoMessage() {}
 
 func (x *LinkSigned) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2019,7 @@ func (x *LinkSigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkSigned.ProtoReflect.Descriptor instead.
 func (*LinkSigned) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{21}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LinkSigned) GetGeneration() uint32 {
@@ -1929,7 +2040,7 @@ type LinkDeclined struct {
 
 func (x *LinkDeclined) Reset() {
 	*x = LinkDeclined{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2052,7 @@ func (x *LinkDeclined) String() string {
 func (*LinkDeclined) ProtoMessage() {}
 
 func (x *LinkDeclined) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2065,7 @@ func (x *LinkDeclined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkDeclined.ProtoReflect.Descriptor instead.
 func (*LinkDeclined) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{22}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LinkDeclined) GetGeneration() uint32 {
@@ -1981,7 +2092,7 @@ type LinkRevoked struct {
 
 func (x *LinkRevoked) Reset() {
 	*x = LinkRevoked{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2104,7 @@ func (x *LinkRevoked) String() string {
 func (*LinkRevoked) ProtoMessage() {}
 
 func (x *LinkRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2117,7 @@ func (x *LinkRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRevoked.ProtoReflect.Descriptor instead.
 func (*LinkRevoked) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{23}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LinkRevoked) GetReason() EndReason {
@@ -2026,7 +2137,7 @@ type LinkClosed struct {
 
 func (x *LinkClosed) Reset() {
 	*x = LinkClosed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2149,7 @@ func (x *LinkClosed) String() string {
 func (*LinkClosed) ProtoMessage() {}
 
 func (x *LinkClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2162,7 @@ func (x *LinkClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkClosed.ProtoReflect.Descriptor instead.
 func (*LinkClosed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{24}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LinkClosed) GetReason() EndReason {
@@ -2071,7 +2182,7 @@ type LinkLapsed struct {
 
 func (x *LinkLapsed) Reset() {
 	*x = LinkLapsed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2194,7 @@ func (x *LinkLapsed) String() string {
 func (*LinkLapsed) ProtoMessage() {}
 
 func (x *LinkLapsed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2207,7 @@ func (x *LinkLapsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkLapsed.ProtoReflect.Descriptor instead.
 func (*LinkLapsed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{25}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LinkLapsed) GetGeneration() uint32 {
@@ -2111,13 +2222,14 @@ type LinkDenied struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	Generation    uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkDenied) Reset() {
 	*x = LinkDenied{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2241,7 @@ func (x *LinkDenied) String() string {
 func (*LinkDenied) ProtoMessage() {}
 
 func (x *LinkDenied) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2254,7 @@ func (x *LinkDenied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkDenied.ProtoReflect.Descriptor instead.
 func (*LinkDenied) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{26}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LinkDenied) GetCode() string {
@@ -2159,6 +2271,13 @@ func (x *LinkDenied) GetGeneration() uint32 {
 	return 0
 }
 
+func (x *LinkDenied) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 var File_countersign_token_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_token_v1_facts_proto_rawDesc = "" +
@@ -2171,7 +2290,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\asession\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\asession\x12#\n" +
 	"\rreissue_limit\x18\x05 \x01(\rR\freissueLimit\x12@\n" +
 	"\x0ereissue_window\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rreissueWindow\x12\x1c\n" +
-	"\tassurance\x18\a \x01(\rR\tassurance\"\xf2\x05\n" +
+	"\tassurance\x18\a \x01(\rR\tassurance\"\xbc\x06\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12=\n" +
@@ -2190,7 +2309,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\vaccepted_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"acceptedAt\x127\n" +
 	"\tclosed_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\bclosedAt\x12&\n" +
-	"\x0fclose_reason_id\x18\x0f \x01(\tR\rcloseReasonId\x1a?\n" +
+	"\x0fclose_reason_id\x18\x0f \x01(\tR\rcloseReasonId\x12H\n" +
+	"\x12cancel_begun_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x10cancelBegunUntil\x1a?\n" +
 	"\x11FieldDigestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x8b\x01\n" +
@@ -2217,16 +2337,21 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x11RequestProgressed\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12!\n" +
-	"\fopened_group\x18\x03 \x01(\rR\vopenedGroup\"G\n" +
+	"\fopened_group\x18\x03 \x01(\rR\vopenedGroup\"s\n" +
 	"\x10RequestCompleted\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\rR\bposition\"c\n" +
+	"\bposition\x18\x02 \x01(\rR\bposition\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x8f\x01\n" +
 	"\x0fRequestDeclined\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12\x1b\n" +
-	"\treason_id\x18\x03 \x01(\tR\breasonId\"/\n" +
+	"\treason_id\x18\x03 \x01(\tR\breasonId\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"F\n" +
+	"\x12RequestCancelBegun\x120\n" +
+	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"[\n" +
 	"\x10RequestCancelled\x12\x1b\n" +
-	"\treason_id\x18\x01 \x01(\tR\breasonId\"\xe5\x06\n" +
+	"\treason_id\x18\x01 \x01(\tR\breasonId\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x96\a\n" +
 	"\x04Link\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -2252,7 +2377,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x06lapsed\x18\x11 \x01(\bR\x06lapsed\x127\n" +
 	"\tdenied_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\bdeniedAt\x12>\n" +
 	"\n" +
-	"end_reason\x18\x13 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\tendReason\"?\n" +
+	"end_reason\x18\x13 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\tendReason\x12/\n" +
+	"\x13rerouted_generation\x18\x14 \x01(\rR\x12reroutedGeneration\"?\n" +
 	"\tTokenHash\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x1e\n" +
 	"\n" +
@@ -2266,7 +2392,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\aends_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\"M\n" +
 	"\tAdmission\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
-	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xea\x01\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xc2\x02\n" +
 	"\n" +
 	"LinkIssued\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x16\n" +
@@ -2275,7 +2401,10 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\tholder_id\x18\x04 \x01(\tR\bholderId\x127\n" +
 	"\aprofile\x18\x05 \x01(\v2\x1d.countersign.token.v1.ProfileR\aprofile\x129\n" +
 	"\n" +
-	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x9c\x01\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x127\n" +
+	"\tissued_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\"\x9c\x01\n" +
 	"\n" +
 	"LinkMinted\x12\x1e\n" +
 	"\n" +
@@ -2302,7 +2431,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"generation\x18\x01 \x01(\rR\n" +
 	"generation\x127\n" +
 	"\asession\x18\x02 \x01(\v2\x1d.countersign.token.v1.SessionR\asession\x12'\n" +
-	"\x0fverification_id\x18\x03 \x01(\tR\x0everificationId\"\xb1\x02\n" +
+	"\x0fverification_id\x18\x03 \x01(\tR\x0everificationId\"\xdd\x02\n" +
 	"\fLinkReissued\x12'\n" +
 	"\x0ffrom_generation\x18\x01 \x01(\rR\x0efromGeneration\x12\x1e\n" +
 	"\n" +
@@ -2312,7 +2441,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x127\n" +
 	"\asession\x18\x05 \x01(\v2\x1d.countersign.token.v1.SessionR\asession\x12'\n" +
-	"\x0fverification_id\x18\x06 \x01(\tR\x0everificationId\"\xd5\x01\n" +
+	"\x0fverification_id\x18\x06 \x01(\tR\x0everificationId\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xd5\x01\n" +
 	"\fLinkRerouted\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
@@ -2346,13 +2476,14 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"LinkLapsed\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
-	"generation\"@\n" +
+	"generation\"l\n" +
 	"\n" +
 	"LinkDenied\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\rR\n" +
-	"generation*\x8a\x01\n" +
+	"generation\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at*\x8a\x01\n" +
 	"\n" +
 	"SeatStatus\x12\x1b\n" +
 	"\x17SEAT_STATUS_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2394,7 +2525,7 @@ func file_countersign_token_v1_facts_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_token_v1_facts_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_countersign_token_v1_facts_proto_goTypes = []any{
 	(SeatStatus)(0),               // 0: countersign.token.v1.SeatStatus
 	(LinkStatus)(0),               // 1: countersign.token.v1.LinkStatus
@@ -2408,79 +2539,88 @@ var file_countersign_token_v1_facts_proto_goTypes = []any{
 	(*RequestProgressed)(nil),     // 9: countersign.token.v1.RequestProgressed
 	(*RequestCompleted)(nil),      // 10: countersign.token.v1.RequestCompleted
 	(*RequestDeclined)(nil),       // 11: countersign.token.v1.RequestDeclined
-	(*RequestCancelled)(nil),      // 12: countersign.token.v1.RequestCancelled
-	(*Link)(nil),                  // 13: countersign.token.v1.Link
-	(*TokenHash)(nil),             // 14: countersign.token.v1.TokenHash
-	(*Session)(nil),               // 15: countersign.token.v1.Session
-	(*Admission)(nil),             // 16: countersign.token.v1.Admission
-	(*LinkIssued)(nil),            // 17: countersign.token.v1.LinkIssued
-	(*LinkMinted)(nil),            // 18: countersign.token.v1.LinkMinted
-	(*LinkClockStarted)(nil),      // 19: countersign.token.v1.LinkClockStarted
-	(*LinkRedeemed)(nil),          // 20: countersign.token.v1.LinkRedeemed
-	(*LinkResumed)(nil),           // 21: countersign.token.v1.LinkResumed
-	(*LinkReissued)(nil),          // 22: countersign.token.v1.LinkReissued
-	(*LinkRerouted)(nil),          // 23: countersign.token.v1.LinkRerouted
-	(*LinkAdmitted)(nil),          // 24: countersign.token.v1.LinkAdmitted
-	(*LinkSigned)(nil),            // 25: countersign.token.v1.LinkSigned
-	(*LinkDeclined)(nil),          // 26: countersign.token.v1.LinkDeclined
-	(*LinkRevoked)(nil),           // 27: countersign.token.v1.LinkRevoked
-	(*LinkClosed)(nil),            // 28: countersign.token.v1.LinkClosed
-	(*LinkLapsed)(nil),            // 29: countersign.token.v1.LinkLapsed
-	(*LinkDenied)(nil),            // 30: countersign.token.v1.LinkDenied
-	nil,                           // 31: countersign.token.v1.Request.FieldDigestsEntry
-	nil,                           // 32: countersign.token.v1.Seat.CommitmentsEntry
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(v1.RequestStatus)(0),         // 34: countersign.signing.v1.RequestStatus
-	(*money.Money)(nil),           // 35: google.type.Money
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*RequestCancelBegun)(nil),    // 12: countersign.token.v1.RequestCancelBegun
+	(*RequestCancelled)(nil),      // 13: countersign.token.v1.RequestCancelled
+	(*Link)(nil),                  // 14: countersign.token.v1.Link
+	(*TokenHash)(nil),             // 15: countersign.token.v1.TokenHash
+	(*Session)(nil),               // 16: countersign.token.v1.Session
+	(*Admission)(nil),             // 17: countersign.token.v1.Admission
+	(*LinkIssued)(nil),            // 18: countersign.token.v1.LinkIssued
+	(*LinkMinted)(nil),            // 19: countersign.token.v1.LinkMinted
+	(*LinkClockStarted)(nil),      // 20: countersign.token.v1.LinkClockStarted
+	(*LinkRedeemed)(nil),          // 21: countersign.token.v1.LinkRedeemed
+	(*LinkResumed)(nil),           // 22: countersign.token.v1.LinkResumed
+	(*LinkReissued)(nil),          // 23: countersign.token.v1.LinkReissued
+	(*LinkRerouted)(nil),          // 24: countersign.token.v1.LinkRerouted
+	(*LinkAdmitted)(nil),          // 25: countersign.token.v1.LinkAdmitted
+	(*LinkSigned)(nil),            // 26: countersign.token.v1.LinkSigned
+	(*LinkDeclined)(nil),          // 27: countersign.token.v1.LinkDeclined
+	(*LinkRevoked)(nil),           // 28: countersign.token.v1.LinkRevoked
+	(*LinkClosed)(nil),            // 29: countersign.token.v1.LinkClosed
+	(*LinkLapsed)(nil),            // 30: countersign.token.v1.LinkLapsed
+	(*LinkDenied)(nil),            // 31: countersign.token.v1.LinkDenied
+	nil,                           // 32: countersign.token.v1.Request.FieldDigestsEntry
+	nil,                           // 33: countersign.token.v1.Seat.CommitmentsEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(v1.RequestStatus)(0),         // 35: countersign.signing.v1.RequestStatus
+	(*money.Money)(nil),           // 36: google.type.Money
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
 }
 var file_countersign_token_v1_facts_proto_depIdxs = []int32{
-	33, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	33, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
-	33, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
-	33, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
-	34, // 4: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
-	31, // 5: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
+	34, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	34, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
+	34, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
+	34, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
+	35, // 4: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
+	32, // 5: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
 	4,  // 6: countersign.token.v1.Request.profile:type_name -> countersign.token.v1.Profile
-	35, // 7: countersign.token.v1.Request.value:type_name -> google.type.Money
+	36, // 7: countersign.token.v1.Request.value:type_name -> google.type.Money
 	6,  // 8: countersign.token.v1.Request.documents:type_name -> countersign.token.v1.RequestDocument
 	7,  // 9: countersign.token.v1.Request.seats:type_name -> countersign.token.v1.Seat
-	36, // 10: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
-	36, // 11: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
-	0,  // 12: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
-	32, // 13: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
-	5,  // 14: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
-	1,  // 15: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
-	4,  // 16: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
-	14, // 17: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
-	36, // 18: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
-	36, // 19: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
-	15, // 20: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
-	16, // 21: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
-	36, // 22: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
-	36, // 23: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
-	2,  // 24: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
-	36, // 25: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	36, // 26: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
-	36, // 27: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
-	4,  // 28: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
-	36, // 29: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
-	36, // 30: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
-	36, // 31: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
-	15, // 32: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
-	15, // 33: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
-	3,  // 34: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
-	36, // 35: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
-	15, // 36: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
-	36, // 37: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 38: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
-	2,  // 39: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
-	2,  // 40: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	37, // 10: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
+	37, // 11: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
+	37, // 12: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
+	0,  // 13: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
+	33, // 14: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
+	5,  // 15: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
+	37, // 16: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
+	37, // 17: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
+	37, // 18: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
+	37, // 19: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
+	1,  // 20: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
+	4,  // 21: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
+	15, // 22: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
+	37, // 23: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
+	37, // 24: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 25: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
+	17, // 26: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
+	37, // 27: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
+	37, // 28: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
+	2,  // 29: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
+	37, // 30: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	37, // 31: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
+	37, // 32: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
+	4,  // 33: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
+	37, // 34: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 35: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
+	37, // 36: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 37: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 38: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
+	16, // 39: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
+	3,  // 40: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
+	37, // 41: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 42: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
+	37, // 43: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
+	37, // 44: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
+	17, // 45: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
+	2,  // 46: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
+	2,  // 47: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
+	37, // 48: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_countersign_token_v1_facts_proto_init() }
@@ -2494,7 +2634,7 @@ func file_countersign_token_v1_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_token_v1_facts_proto_rawDesc), len(file_countersign_token_v1_facts_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,21 @@
+// Package rules is what may happen to signing requests and links. It has no clock, no store and no network: the same state,
+// command and time always give the same fact.
+//
+// The life of a request (spec 1.4):
+//
+//	-Accept-> in progress -SeatSigned-> in progress ... -SeatSigned-> completed
+//	                      -SeatDeclined-> declined
+//	                      -BeginCancel-> in progress (nothing is admitted) -Cancel-> cancelled
+//
+// The life of a link, one signer position of a request (spec 2). A generation is what a reissue or a reroute makes:
+//
+//	-Issue-> open -Redeem-> redeemed -MarkSigned-> signed
+//	         open, redeemed -Revoke-> revoked
+//	         open, redeemed, revoked -Reissue, Reroute-> open, next generation
+//	         open, redeemed -Continue-> redeemed, in this browser; next generation when the lifetime is over
+//	         anything not final -MarkDeclined-> declined, -Close-> closed
+//
+// Until a signature is admitted and for two minutes after, everything that would rotate or end the link waits (decisions 8).
+//
+// Times are half-open: what ends at E is over at E (spec 2.4).
+package rules
