@@ -475,10 +475,11 @@ type ChallengeStarted struct {
 	LinkId    string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
 	Challenge *Challenge             `protobuf:"bytes,2,opt,name=challenge,proto3" json:"challenge,omitempty"`
 	// The request the link belongs to.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	Tenant        string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RequestId      string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Tenant         string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	VerificationId string `protobuf:"bytes,5,opt,name=verification_id,json=verificationId,proto3" json:"verification_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ChallengeStarted) Reset() {
@@ -535,6 +536,13 @@ func (x *ChallengeStarted) GetRequestId() string {
 func (x *ChallengeStarted) GetTenant() string {
 	if x != nil {
 		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ChallengeStarted) GetVerificationId() string {
+	if x != nil {
+		return x.VerificationId
 	}
 	return ""
 }
@@ -710,13 +718,14 @@ const file_countersign_identity_v1_facts_proto_rawDesc = "" +
 	"\tperson_id\x18\x06 \x01(\tR\bpersonId\x12*\n" +
 	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x129\n" +
 	"\n" +
-	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xa4\x01\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xcd\x01\n" +
 	"\x10ChallengeStarted\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12@\n" +
 	"\tchallenge\x18\x02 \x01(\v2\".countersign.identity.v1.ChallengeR\tchallenge\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x16\n" +
-	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"\xcc\x01\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12'\n" +
+	"\x0fverification_id\x18\x05 \x01(\tR\x0everificationId\"\xcc\x01\n" +
 	"\rAnswerRefused\x12!\n" +
 	"\fchallenge_id\x18\x01 \x01(\tR\vchallengeId\x12\x14\n" +
 	"\x05tries\x18\x02 \x01(\rR\x05tries\x12=\n" +
