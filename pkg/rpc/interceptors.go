@@ -1,0 +1,173 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"runtime/debug"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"countersign.dev/pkg/auth"
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/telemetry"
+)
+
+// errDraining is why the context of a stream ends when the server stops.
+var errDraining = errors.New("rpc: the server is stopping")
+
+func (e *edge) recoverUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, e.panicked(ctx, info.FullMethod, p)
+		}
+	}()
+	return next(ctx, req)
+}
+
+func (e *edge) recoverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = e.panicked(ss.Context(), info.FullMethod, p)
+		}
+	}()
+	return next(srv, ss)
+}
+
+func (e *edge) panicked(ctx context.Context, method string, p any) error {
+	e.log.ErrorContext(ctx, "a call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return failure.Internal.GRPCStatus().Err()
+}
+
+func (e *edge) mapUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	ctx = withStory(ctx, req) // so that the line about a failure names the request
+	resp, err := next(ctx, req)
+	if err != nil {
+		return nil, e.toStatus(ctx, info.FullMethod, err)
+	}
+	return resp, nil
+}
+
+func (e *edge) mapStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := next(srv, ss); err != nil {
+		return e.toStatus(ss.Context(), info.FullMethod, err)
+	}
+	return nil
+}
+
+func (e *edge) deadlineUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if _, set := ctx.Deadline(); !set {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, e.options.Deadline)
+		defer cancel()
+	}
+	resp, err := next(ctx, req)
+	return resp, inTime(ctx, err)
+}
+
+func (e *edge) deadlineStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancelCause(ss.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(e.draining, func() { cancel(errDraining) })()
+	if _, set := ctx.Deadline(); !set {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, e.options.StreamDeadline)
+		defer stop()
+	}
+	return inTime(ctx, next(srv, &stream{ServerStream: ss, ctx: ctx}))
+}
+
+// inTime says of an error that came of a context which has ended why it ended. What a handler decided before stands.
+func inTime(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || failure.From(err) != nil {
+		return err
+	}
+	if errors.Is(context.Cause(ctx), errDraining) {
+		return failure.Unavailable
+	}
+	return &timing{ctx.Err()}
+}
+
+// admitUnary runs once it is known who calls: what may be called, that the message is valid, and whose story it is.
+func (e *edge) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if err := e.admit(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	ctx = withStory(ctx, req)
+	if m, ok := req.(proto.Message); ok {
+		if err := e.validator.Validate(m); err != nil {
+			return nil, err
+		}
+	}
+	return next(ctx, req)
+}
+
+func (e *edge) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := e.admit(ss.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return next(srv, &stream{ServerStream: ss, ctx: withStory(ss.Context(), nil), validator: e.validator})
+}
+
+// admit applies Options.Scopes to platforms and the demo. Health and reflection are not part of it.
+func (e *edge) admit(ctx context.Context, method string) error {
+	if e.options.Scopes == nil || ownMethod(method) || auth.From(ctx).Kind == auth.Internal {
+		return nil
+	}
+	scope, ok := e.options.Scopes[method]
+	if !ok {
+		scope, ok = e.options.Scopes[method[:strings.LastIndexByte(method, '/')+1]]
+	}
+	if !ok {
+		return failure.PermissionDenied
+	}
+	return auth.Require(ctx, scope)
+}
+
+// ownMethod tells gRPC's own services that we serve: their status codes are part of their protocol.
+func ownMethod(method string) bool {
+	return strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
+}
+
+// stream is a server stream with a context of its own; with a validator, every message received is validated.
+type stream struct {
+	grpc.ServerStream
+	ctx       context.Context //nolint:containedctx // a stream's context can be replaced in no other way
+	validator *Validator
+}
+
+func (s *stream) Context() context.Context { return s.ctx }
+
+func (s *stream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		if status.Code(err) == codes.ResourceExhausted {
+			return &wireError{err}
+		}
+		return err // io.EOF must arrive as it is
+	}
+	if msg, ok := m.(proto.Message); ok && s.validator != nil {
+		return s.validator.Validate(msg)
+	}
+	return nil
+}
+
+// idPattern is what an id may look like (decisions 5); anything else a caller sends does not reach spans and logs.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// withStory marks spans and log lines of a call with the request it names (a field request_id) and the caller's tenant.
+func withStory(ctx context.Context, req any) context.Context {
+	var request string
+	if m, ok := req.(interface{ GetRequestId() string }); ok && idPattern.MatchString(m.GetRequestId()) {
+		request = m.GetRequestId()
+	}
+	tenant := auth.From(ctx).Tenant
+	if m, ok := req.(interface{ GetTenant() string }); tenant == "" && ok && idPattern.MatchString(m.GetTenant()) {
+		tenant = m.GetTenant()
+	}
+	return telemetry.WithRequest(ctx, request, tenant)
+}

@@ -1,0 +1,96 @@
+package rpc_test
+
+import (
+	"context"
+	"io"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+
+	"countersign.dev/pkg/auth"
+	"countersign.dev/pkg/rpc"
+	"countersign.dev/pkg/telemetry"
+	"countersign.dev/pkg/telemetry/telemetrytest"
+)
+
+func traced(t *testing.T, service string, sink *telemetrytest.Sink) *telemetry.Telemetry {
+	t.Helper()
+	tel, err := telemetry.Setup(t.Context(), telemetry.Options{Service: service, OTLPEndpoint: sink.Endpoint()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := tel.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return tel
+}
+
+func TestACallIsOneStory(t *testing.T) {
+	t.Parallel()
+	for name, public := range map[string]bool{"between services": false, "from a platform": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sink := telemetrytest.NewSink(t)
+			server, client := traced(t, "server", sink), traced(t, "client", sink)
+			w := start(t, service{unary: func(ctx context.Context, _ *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+				telemetry.WithRequest(ctx, "req_1", "") // what a field request_id does by itself
+				return &testgrpc.SimpleResponse{}, nil
+			}}, func(o *rpc.Options) { o.Telemetry, o.Public = server, public })
+			conn := w.dial(t, func(o *rpc.DialOptions) { o.Telemetry, o.OnBehalf = client, true })
+			ctx := auth.With(t.Context(), auth.Caller{ID: "k", Tenant: "acme", Kind: auth.Platform})
+			ctx, span := client.Tracer("t").Start(telemetry.WithRequest(ctx, "req_1", "acme"), "platform")
+			if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(ctx, &testgrpc.SimpleRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			span.End()
+			w.stop()
+			for _, tel := range []*telemetry.Telemetry{server, client} {
+				if err := tel.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			spans := sink.Wait(t, 5*time.Second, func(s []telemetrytest.Span) bool { return len(s) == 3 })
+			sink.AssertOneStory(t, "req_1", "server", "client")
+			for _, sp := range spans {
+				if sp.Service == "server" && (sp.Attr("countersign.tenant") != "acme" || (sp.ParentID == "") != public) {
+					t.Errorf("server span %+v", sp)
+				}
+			}
+		})
+	}
+}
+
+// A stranger's method names must not become series of metrics, nor spans.
+func TestUnknownMethodsLeaveNoTrace(t *testing.T) {
+	t.Parallel()
+	sink := telemetrytest.NewSink(t)
+	tel := traced(t, "server", sink)
+	w := start(t, service{unary: func(context.Context, *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+		return &testgrpc.SimpleResponse{}, nil
+	}}, func(o *rpc.Options) { o.Telemetry = tel })
+	conn := w.dial(t, nil)
+	_ = conn.Invoke(t.Context(), "/evil.Service/Zzz123", &testgrpc.Empty{}, &testgrpc.Empty{}, grpc.WaitForReady(true))
+	if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	if err := tel.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sink.Wait(t, 5*time.Second, func(s []telemetrytest.Span) bool { return len(s) > 0 })
+	sink.AssertNone(t, "Zzz123")
+	rec := httptest.NewRecorder()
+	tel.MetricsHandler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	body, _ := io.ReadAll(rec.Body)
+	if strings.Contains(string(body), "Zzz123") || !strings.Contains(string(body), "UnaryCall") {
+		t.Errorf("metrics: %s", body)
+	}
+}
