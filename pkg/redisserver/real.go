@@ -101,6 +101,7 @@ func startOn(ctx context.Context, log *slog.Logger, binary string, addr netip.Ad
 		s.Stop()
 		return nil, fmt.Errorf("redisserver: start %s on %s: %w: %s", binary, addr, err, out)
 	}
+	_ = os.RemoveAll(dir) // it stands in it and keeps nothing there; so a kill leaves nothing behind
 	return s, nil
 }
 

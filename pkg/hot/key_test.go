@@ -1,0 +1,47 @@
+package hot_test
+
+import (
+	"strings"
+	"testing"
+
+	"countersign.dev/pkg/hot"
+)
+
+func TestKey(t *testing.T) {
+	for want, got := range map[string]string{
+		"{lnk_1}":            hot.Key("lnk_1"),
+		"{lnk_1}:state":      hot.Key("lnk_1", "state"),
+		"{lnk_1}:session:s1": hot.Key("lnk_1", "session", "s1"),
+		"{a%7Db%3Ac}:%25:":   hot.Key("a}b:c", "%", ""),
+		"{%}:x":              hot.Key("", "x"),
+	} {
+		if got != want {
+			t.Errorf("Key is %q, want %q", got, want)
+		}
+	}
+}
+
+// slotOf is what Redis Cluster hashes of a key (cluster specification, "Hash tags").
+func slotOf(key string) string {
+	if _, after, ok := strings.Cut(key, "{"); ok {
+		if tag, _, ok := strings.Cut(after, "}"); ok && tag != "" {
+			return tag
+		}
+	}
+	return key
+}
+
+func FuzzKey(f *testing.F) {
+	f.Add("t", "a", "b", "t", "a:b", "")
+	f.Add("}", "", "", "", "}", "{")
+	f.Add("%7D", "x", "", "}", "x", "")
+	f.Fuzz(func(t *testing.T, tag, a, b, tag2, a2, b2 string) {
+		one, two := hot.Key(tag, a, b), hot.Key(tag2, a2, b2)
+		if same := tag == tag2 && a == a2 && b == b2; same != (one == two) {
+			t.Errorf("%q and %q", one, two)
+		}
+		if (slotOf(one) == slotOf(two)) != (tag == tag2) {
+			t.Errorf("slots of %q and %q", one, two)
+		}
+	})
+}
