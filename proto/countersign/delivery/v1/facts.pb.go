@@ -738,11 +738,15 @@ func (x *AttemptBounced) GetGeneration() uint32 {
 
 // DeliveryFailed says that the tries are used up.
 type DeliveryFailed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attempts      uint32                 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Kind          Kind                   `protobuf:"varint,2,opt,name=kind,proto3,enum=countersign.delivery.v1.Kind" json:"kind,omitempty"`
-	LinkId        string                 `protobuf:"bytes,3,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
-	Generation    uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Attempts   uint32                 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Kind       Kind                   `protobuf:"varint,2,opt,name=kind,proto3,enum=countersign.delivery.v1.Kind" json:"kind,omitempty"`
+	LinkId     string                 `protobuf:"bytes,3,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Generation uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Of the last attempt.
+	Provider      string `protobuf:"bytes,5,opt,name=provider,proto3" json:"provider,omitempty"`
+	EnhancedCode  string `protobuf:"bytes,6,opt,name=enhanced_code,json=enhancedCode,proto3" json:"enhanced_code,omitempty"`
+	Diagnostic    string `protobuf:"bytes,7,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -803,6 +807,27 @@ func (x *DeliveryFailed) GetGeneration() uint32 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *DeliveryFailed) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *DeliveryFailed) GetEnhancedCode() string {
+	if x != nil {
+		return x.EnhancedCode
+	}
+	return ""
+}
+
+func (x *DeliveryFailed) GetDiagnostic() string {
+	if x != nil {
+		return x.Diagnostic
+	}
+	return ""
 }
 
 // DeliverySkipped says that the message no longer made sense when it was time.
@@ -919,14 +944,19 @@ const file_countersign_delivery_v1_facts_proto_rawDesc = "" +
 	"\alink_id\x18\a \x01(\tR\x06linkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\b \x01(\rR\n" +
-	"generation\"\x98\x01\n" +
+	"generation\"\xf9\x01\n" +
 	"\x0eDeliveryFailed\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.countersign.delivery.v1.KindR\x04kind\x12\x17\n" +
 	"\alink_id\x18\x03 \x01(\tR\x06linkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\rR\n" +
-	"generation\"%\n" +
+	"generation\x12\x1a\n" +
+	"\bprovider\x18\x05 \x01(\tR\bprovider\x12#\n" +
+	"\renhanced_code\x18\x06 \x01(\tR\fenhancedCode\x12\x1e\n" +
+	"\n" +
+	"diagnostic\x18\a \x01(\tR\n" +
+	"diagnostic\"%\n" +
 	"\x0fDeliverySkipped\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code*\xd3\x01\n" +
 	"\x04Kind\x12\x14\n" +
