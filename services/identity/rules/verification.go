@@ -224,3 +224,12 @@ func (l Limits) lock(v *identityv1.Verification) time.Duration {
 	}
 	return d
 }
+
+// Asked returns the challenge that this person was asked in this browser for this act and may still answer, or nil.
+func (l Limits) Asked(v *identityv1.Verification, person string, browser []byte, act identityv1.Purpose, now time.Time) *identityv1.Challenge {
+	open := l.Open(v, now)
+	if open.GetPersonId() != person || open.GetPurpose() != act || !bytes.Equal(open.GetBrowser(), browser) {
+		return nil
+	}
+	return open
+}
