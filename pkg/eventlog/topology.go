@@ -64,8 +64,11 @@ func SharedStreams() []jetstream.StreamConfig {
 const (
 	BirthKey = "countersign-birth" // an id of this very stream: a stream made anew has another
 	KeysKey  = "countersign-keys"  // id of the keys its private data are under
-	SyncKey  = "countersign-sync"  // how the server synced when the stream was made
+	SyncKey  = "countersign-sync"  // whether the server syncs before it acknowledges, as `init` last saw it
 )
+
+// SyncAlways is the value of SyncKey that survives a power cut.
+const SyncAlways = "always"
 
 // Provision makes the streams and consumers that are missing, each stream with the birth certificate that stamp gives it.
 // What is there already keeps its certificate and takes the new settings. It returns the names of the streams it made.
@@ -81,7 +84,12 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology, replicas
 		case err != nil:
 			return made, fmt.Errorf("eventlog: look at stream %s: %w", cfg.Name, err)
 		default:
+			// Its birth stays; how the server syncs is what it is today.
 			cfg.Metadata = old.CachedInfo().Config.Metadata
+			if cfg.Metadata == nil {
+				cfg.Metadata = map[string]string{}
+			}
+			cfg.Metadata[SyncKey] = stamp(cfg.Name)[SyncKey]
 		}
 		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return made, fmt.Errorf("eventlog: make stream %s: %w", cfg.Name, err)

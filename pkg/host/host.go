@@ -27,6 +27,9 @@ type Host struct {
 	Logger    *slog.Logger
 	Marks     *eventlog.Marks
 	Peers     Peers
+
+	// LazySync accepts a record on a server that acknowledges before it syncs: a power cut may lose the last moments.
+	LazySync bool
 }
 
 // Peers reaches other services: through memory in one process, through TCP apart.
@@ -54,6 +57,10 @@ func (h *Host) Facts(ctx context.Context, service string) (*eventlog.Log, error)
 	}
 	if id := log.Stream().CachedInfo().Config.Metadata[eventlog.KeysKey]; id != "" && id != h.Keys.ID() {
 		return nil, fmt.Errorf("host: stream %s was made under the keys %s, this process has %s: start with the keys directory it was made with", log.Name(), id, h.Keys.ID())
+	}
+	if sync := log.Stream().CachedInfo().Config.Metadata[eventlog.SyncKey]; sync != eventlog.SyncAlways && !h.LazySync {
+		return nil, fmt.Errorf("host: stream %s is on a server that acknowledges before it syncs (or `init` could not find out): a power cut would lose what was acknowledged. "+
+			"Set `sync_interval: always` in its jetstream block and run `countersign init` again, or accept the loss with --allow-lazy-sync", log.Name())
 	}
 	if err := h.Marks.Check(ctx, log.Stream()); err != nil {
 		return nil, err

@@ -73,7 +73,9 @@ func (s *Server) Provision(nc *nats.Conn, t eventlog.Topology) jetstream.JetStre
 	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
-	stamp := func(string) map[string]string { return map[string]string{eventlog.BirthKey: s.t.Name()} }
+	stamp := func(string) map[string]string {
+		return map[string]string{eventlog.BirthKey: s.t.Name(), eventlog.SyncKey: eventlog.SyncAlways}
+	}
 	if _, err := eventlog.Provision(ctx, js, t, 1, stamp); err != nil {
 		s.t.Fatal(err)
 	}
