@@ -88,7 +88,7 @@ type Plan struct {
 	Generation uint32                 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	Position   uint32                 `protobuf:"varint,6,opt,name=position,proto3" json:"position,omitempty"`
 	Status     PlanStatus             `protobuf:"varint,7,opt,name=status,proto3,enum=countersign.reminder.v1.PlanStatus" json:"status,omitempty"`
-	// When the message was delivered, or the partial signer last acted: offsets count from here.
+	// When the message was accepted, or the partial signer last acted: offsets count from here.
 	BaseAt  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=base_at,json=baseAt,proto3" json:"base_at,omitempty"`
 	Offsets []*durationpb.Duration `protobuf:"bytes,9,rep,name=offsets,proto3" json:"offsets,omitempty"`
 	// Offsets used, missed ones included.
@@ -99,9 +99,13 @@ type Plan struct {
 	Partial bool                   `protobuf:"varint,12,opt,name=partial,proto3" json:"partial,omitempty"`
 	NextAt  *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
 	// IANA name of the signer's zone, for quiet hours.
-	TimeZone      string `protobuf:"bytes,14,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
-	HolderId      string `protobuf:"bytes,15,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
-	Traceparent   string `protobuf:"bytes,16,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	TimeZone string `protobuf:"bytes,14,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	HolderId string `protobuf:"bytes,15,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
+	// The traceparent of what began it, so that a reminder days later is linked to it.
+	Traceparent string `protobuf:"bytes,16,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// How long after the last reminder the plan is exhausted.
+	FinalWait     *durationpb.Duration `protobuf:"bytes,17,opt,name=final_wait,json=finalWait,proto3" json:"final_wait,omitempty"`
+	Quiet         *Quiet               `protobuf:"bytes,18,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +252,83 @@ func (x *Plan) GetTraceparent() string {
 	return ""
 }
 
+func (x *Plan) GetFinalWait() *durationpb.Duration {
+	if x != nil {
+		return x.FinalWait
+	}
+	return nil
+}
+
+func (x *Plan) GetQuiet() *Quiet {
+	if x != nil {
+		return x.Quiet
+	}
+	return nil
+}
+
+// Quiet is when nobody is disturbed (spec 6.3), in the signer's zone.
+type Quiet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From this time of day, counted from midnight by the clock on the wall, until that one; equal means never.
+	From  *durationpb.Duration `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Until *durationpb.Duration `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	// Saturdays and Sundays as well, all day.
+	Weekends      bool `protobuf:"varint,3,opt,name=weekends,proto3" json:"weekends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quiet) Reset() {
+	*x = Quiet{}
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quiet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quiet) ProtoMessage() {}
+
+func (x *Quiet) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quiet.ProtoReflect.Descriptor instead.
+func (*Quiet) Descriptor() ([]byte, []int) {
+	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Quiet) GetFrom() *durationpb.Duration {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Quiet) GetUntil() *durationpb.Duration {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Quiet) GetWeekends() bool {
+	if x != nil {
+		return x.Weekends
+	}
+	return false
+}
+
 // ReminderPlanned begins a plan.
 type ReminderPlanned struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -258,7 +339,7 @@ type ReminderPlanned struct {
 
 func (x *ReminderPlanned) Reset() {
 	*x = ReminderPlanned{}
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[1]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -270,7 +351,7 @@ func (x *ReminderPlanned) String() string {
 func (*ReminderPlanned) ProtoMessage() {}
 
 func (x *ReminderPlanned) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[1]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -283,7 +364,7 @@ func (x *ReminderPlanned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReminderPlanned.ProtoReflect.Descriptor instead.
 func (*ReminderPlanned) Descriptor() ([]byte, []int) {
-	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{1}
+	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ReminderPlanned) GetPlan() *Plan {
@@ -310,7 +391,7 @@ type ReminderDue struct {
 
 func (x *ReminderDue) Reset() {
 	*x = ReminderDue{}
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[2]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +403,7 @@ func (x *ReminderDue) String() string {
 func (*ReminderDue) ProtoMessage() {}
 
 func (x *ReminderDue) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[2]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +416,7 @@ func (x *ReminderDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReminderDue.ProtoReflect.Descriptor instead.
 func (*ReminderDue) Descriptor() ([]byte, []int) {
-	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{2}
+	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ReminderDue) GetOrdinal() uint32 {
@@ -387,7 +468,7 @@ func (x *ReminderDue) GetNextAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// RemindersPostponed says that a slot fell into quiet hours.
+// RemindersPostponed says that a slot fell into quiet hours, and to when it was moved.
 type RemindersPostponed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NextAt        *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
@@ -397,7 +478,7 @@ type RemindersPostponed struct {
 
 func (x *RemindersPostponed) Reset() {
 	*x = RemindersPostponed{}
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[3]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +490,7 @@ func (x *RemindersPostponed) String() string {
 func (*RemindersPostponed) ProtoMessage() {}
 
 func (x *RemindersPostponed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[3]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +503,7 @@ func (x *RemindersPostponed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemindersPostponed.ProtoReflect.Descriptor instead.
 func (*RemindersPostponed) Descriptor() ([]byte, []int) {
-	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{3}
+	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RemindersPostponed) GetNextAt() *timestamppb.Timestamp {
@@ -444,7 +525,7 @@ type RemindersExhausted struct {
 
 func (x *RemindersExhausted) Reset() {
 	*x = RemindersExhausted{}
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[4]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +537,7 @@ func (x *RemindersExhausted) String() string {
 func (*RemindersExhausted) ProtoMessage() {}
 
 func (x *RemindersExhausted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[4]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +550,7 @@ func (x *RemindersExhausted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemindersExhausted.ProtoReflect.Descriptor instead.
 func (*RemindersExhausted) Descriptor() ([]byte, []int) {
-	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{4}
+	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RemindersExhausted) GetLinkId() string {
@@ -503,7 +584,7 @@ type RemindersRestarted struct {
 
 func (x *RemindersRestarted) Reset() {
 	*x = RemindersRestarted{}
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[5]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +596,7 @@ func (x *RemindersRestarted) String() string {
 func (*RemindersRestarted) ProtoMessage() {}
 
 func (x *RemindersRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[5]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +609,7 @@ func (x *RemindersRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemindersRestarted.ProtoReflect.Descriptor instead.
 func (*RemindersRestarted) Descriptor() ([]byte, []int) {
-	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{5}
+	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RemindersRestarted) GetPlan() *Plan {
@@ -549,7 +630,7 @@ type RemindersStopped struct {
 
 func (x *RemindersStopped) Reset() {
 	*x = RemindersStopped{}
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[6]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +642,7 @@ func (x *RemindersStopped) String() string {
 func (*RemindersStopped) ProtoMessage() {}
 
 func (x *RemindersStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[6]
+	mi := &file_countersign_reminder_v1_facts_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +655,7 @@ func (x *RemindersStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemindersStopped.ProtoReflect.Descriptor instead.
 func (*RemindersStopped) Descriptor() ([]byte, []int) {
-	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{6}
+	return file_countersign_reminder_v1_facts_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RemindersStopped) GetReason() string {
@@ -588,7 +669,7 @@ var File_countersign_reminder_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_reminder_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	"#countersign/reminder/v1/facts.proto\x12\x17countersign.reminder.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x04\n" +
+	"#countersign/reminder/v1/facts.proto\x12\x17countersign.reminder.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x05\n" +
 	"\x04Plan\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -609,7 +690,14 @@ const file_countersign_reminder_v1_facts_proto_rawDesc = "" +
 	"\anext_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\x12\x1b\n" +
 	"\ttime_zone\x18\x0e \x01(\tR\btimeZone\x12\x1b\n" +
 	"\tholder_id\x18\x0f \x01(\tR\bholderId\x12 \n" +
-	"\vtraceparent\x18\x10 \x01(\tR\vtraceparent\"D\n" +
+	"\vtraceparent\x18\x10 \x01(\tR\vtraceparent\x128\n" +
+	"\n" +
+	"final_wait\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\tfinalWait\x124\n" +
+	"\x05quiet\x18\x12 \x01(\v2\x1e.countersign.reminder.v1.QuietR\x05quiet\"\x83\x01\n" +
+	"\x05Quiet\x12-\n" +
+	"\x04from\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04from\x12/\n" +
+	"\x05until\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05until\x12\x1a\n" +
+	"\bweekends\x18\x03 \x01(\bR\bweekends\"D\n" +
 	"\x0fReminderPlanned\x121\n" +
 	"\x04plan\x18\x01 \x01(\v2\x1d.countersign.reminder.v1.PlanR\x04plan\"\xe0\x01\n" +
 	"\vReminderDue\x12\x18\n" +
@@ -654,33 +742,38 @@ func file_countersign_reminder_v1_facts_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_reminder_v1_facts_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_countersign_reminder_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_countersign_reminder_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_countersign_reminder_v1_facts_proto_goTypes = []any{
 	(PlanStatus)(0),               // 0: countersign.reminder.v1.PlanStatus
 	(*Plan)(nil),                  // 1: countersign.reminder.v1.Plan
-	(*ReminderPlanned)(nil),       // 2: countersign.reminder.v1.ReminderPlanned
-	(*ReminderDue)(nil),           // 3: countersign.reminder.v1.ReminderDue
-	(*RemindersPostponed)(nil),    // 4: countersign.reminder.v1.RemindersPostponed
-	(*RemindersExhausted)(nil),    // 5: countersign.reminder.v1.RemindersExhausted
-	(*RemindersRestarted)(nil),    // 6: countersign.reminder.v1.RemindersRestarted
-	(*RemindersStopped)(nil),      // 7: countersign.reminder.v1.RemindersStopped
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
+	(*Quiet)(nil),                 // 2: countersign.reminder.v1.Quiet
+	(*ReminderPlanned)(nil),       // 3: countersign.reminder.v1.ReminderPlanned
+	(*ReminderDue)(nil),           // 4: countersign.reminder.v1.ReminderDue
+	(*RemindersPostponed)(nil),    // 5: countersign.reminder.v1.RemindersPostponed
+	(*RemindersExhausted)(nil),    // 6: countersign.reminder.v1.RemindersExhausted
+	(*RemindersRestarted)(nil),    // 7: countersign.reminder.v1.RemindersRestarted
+	(*RemindersStopped)(nil),      // 8: countersign.reminder.v1.RemindersStopped
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
 }
 var file_countersign_reminder_v1_facts_proto_depIdxs = []int32{
-	0, // 0: countersign.reminder.v1.Plan.status:type_name -> countersign.reminder.v1.PlanStatus
-	8, // 1: countersign.reminder.v1.Plan.base_at:type_name -> google.protobuf.Timestamp
-	9, // 2: countersign.reminder.v1.Plan.offsets:type_name -> google.protobuf.Duration
-	8, // 3: countersign.reminder.v1.Plan.next_at:type_name -> google.protobuf.Timestamp
-	1, // 4: countersign.reminder.v1.ReminderPlanned.plan:type_name -> countersign.reminder.v1.Plan
-	8, // 5: countersign.reminder.v1.ReminderDue.next_at:type_name -> google.protobuf.Timestamp
-	8, // 6: countersign.reminder.v1.RemindersPostponed.next_at:type_name -> google.protobuf.Timestamp
-	1, // 7: countersign.reminder.v1.RemindersRestarted.plan:type_name -> countersign.reminder.v1.Plan
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	0,  // 0: countersign.reminder.v1.Plan.status:type_name -> countersign.reminder.v1.PlanStatus
+	9,  // 1: countersign.reminder.v1.Plan.base_at:type_name -> google.protobuf.Timestamp
+	10, // 2: countersign.reminder.v1.Plan.offsets:type_name -> google.protobuf.Duration
+	9,  // 3: countersign.reminder.v1.Plan.next_at:type_name -> google.protobuf.Timestamp
+	10, // 4: countersign.reminder.v1.Plan.final_wait:type_name -> google.protobuf.Duration
+	2,  // 5: countersign.reminder.v1.Plan.quiet:type_name -> countersign.reminder.v1.Quiet
+	10, // 6: countersign.reminder.v1.Quiet.from:type_name -> google.protobuf.Duration
+	10, // 7: countersign.reminder.v1.Quiet.until:type_name -> google.protobuf.Duration
+	1,  // 8: countersign.reminder.v1.ReminderPlanned.plan:type_name -> countersign.reminder.v1.Plan
+	9,  // 9: countersign.reminder.v1.ReminderDue.next_at:type_name -> google.protobuf.Timestamp
+	9,  // 10: countersign.reminder.v1.RemindersPostponed.next_at:type_name -> google.protobuf.Timestamp
+	1,  // 11: countersign.reminder.v1.RemindersRestarted.plan:type_name -> countersign.reminder.v1.Plan
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_countersign_reminder_v1_facts_proto_init() }
@@ -694,7 +787,7 @@ func file_countersign_reminder_v1_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_reminder_v1_facts_proto_rawDesc), len(file_countersign_reminder_v1_facts_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
