@@ -40,6 +40,7 @@ type signedData struct {
 	serial     *big.Int
 	subjectKey []byte
 
+	digestID   asn1.ObjectIdentifier
 	digest     crypto.Hash
 	attributes []byte // content of the SET; nil: none
 	algorithm  asn1.ObjectIdentifier
@@ -73,7 +74,7 @@ func parseCMS(der []byte) (*signedData, error) {
 	if err := s.readSigner(&signers); err != nil {
 		return nil, err
 	}
-	if !signers.Empty() {
+	if id, ok := readAlgorithm(&digests); !ok || !digests.Empty() || !signers.Empty() || !id.Equal(s.digestID) {
 		return nil, errCMSShape
 	}
 	return s, nil
@@ -151,18 +152,18 @@ func (s *signedData) readSigner(signers *cryptobyte.String) error {
 		!si.SkipOptionalASN1(tagContext1) || !si.Empty() { // [1]: unsigned attributes
 		return errCMSShape
 	}
-	s.signature = signature
+	s.signature, s.digestID = signature, digest
 	if s.digest, ok = hashOf(digest); !ok {
 		return errCMSAlgo
 	}
 	return nil
 }
 
-// readAlgorithm reads an AlgorithmIdentifier whose parameters are absent or NULL: no accepted algorithm has others.
+// readAlgorithm reads an AlgorithmIdentifier whose parameters are absent or NULL: no accepted algorithm has others. It goes on behind it.
 func readAlgorithm(in *cryptobyte.String) (asn1.ObjectIdentifier, bool) {
 	var seq cryptobyte.String
 	var id asn1.ObjectIdentifier
-	if !in.ReadASN1(&seq, casn1.SEQUENCE) || !seq.ReadASN1ObjectIdentifier(&id) || !seq.SkipOptionalASN1(casn1.NULL) {
+	if !in.ReadASN1(&seq, casn1.SEQUENCE) || !seq.ReadASN1ObjectIdentifier(&id) || !seq.SkipOptionalASN1(casn1.NULL) || !seq.Empty() {
 		return nil, false
 	}
 	return id, true

@@ -33,10 +33,8 @@ func compare(old, now *document) []Change {
 	}
 	for _, f := range added {
 		out = append(out, c.addition(f))
-		for _, w := range f.widgets {
-			if c.covers(w) {
-				note("a new signature hides an earlier one")
-			}
+		if old.find(f.name) == nil && c.covers(f) {
+			note("a new signature hides an earlier one")
 		}
 	}
 	if !c.equal(old.root["DSS"], now.root["DSS"]) {
@@ -276,18 +274,23 @@ func objectNumber(o types.Object) int {
 	return ref.ObjectNumber.Value()
 }
 
-// covers reports whether the widget lies over one of an earlier signature on the same page.
-func (c *comparison) covers(w widget) bool {
-	on := c.now.pageOf(w)
-	area, ok := c.now.box(w.dict["Rect"])
-	if on < 0 || !ok || area.empty() {
-		return false
+// covers reports whether a field made since lies over an earlier signature.
+func (c *comparison) covers(f field) bool {
+	for _, w := range f.widgets {
+		area, ok := c.now.box(w.dict["Rect"])
+		if ok && c.old.overSignature(c.now.pageOf(w), area) {
+			return true
+		}
 	}
-	for _, f := range c.old.signed() {
-		for _, other := range f.widgets {
-			box, ok := c.old.box(other.dict["Rect"])
-			if ok && !box.empty() && c.old.pageOf(other) == on &&
-				area.x0 < box.x1 && box.x0 < area.x1 && area.y0 < box.y1 && box.y0 < area.y1 {
+	return false
+}
+
+// overSignature reports whether area touches a visible signature on that page.
+func (d *document) overSignature(page int, area rect) bool {
+	for _, f := range d.signed() {
+		for _, w := range f.widgets {
+			box, ok := d.box(w.dict["Rect"])
+			if ok && d.pageOf(w) == page && area.overlaps(box) {
 				return true
 			}
 		}

@@ -141,6 +141,9 @@ func (u *update) newField(name string, opts Options, value types.IndirectRef) er
 		if err != nil {
 			return err
 		}
+		if u.doc.overSignature(index, area) {
+			return fmt.Errorf("%w: the rectangle lies over an earlier signature", ErrOptions)
+		}
 		dict["Rect"] = numbers(area.x0, area.y0, area.x1, area.y1)
 		if err := u.draw(dict, area, v, a.PNG); err != nil {
 			return err
@@ -181,6 +184,7 @@ func (u *update) fillField(f *field, opts Options, value types.IndirectRef) erro
 				return fmt.Errorf("%w: a widget that is a direct object", ErrUnsupported)
 			}
 			shows = copyOf(f.widgets[0].dict)
+			shows["V"] = value // poppler and MuPDF look for the signature at the widget
 		}
 		if err := u.dress(shows, f.widgets[0], opts); err != nil {
 			return err

@@ -14,7 +14,10 @@ type rect struct{ x0, y0, x1, y1 float64 }
 
 func (r rect) width() float64  { return r.x1 - r.x0 }
 func (r rect) height() float64 { return r.y1 - r.y0 }
-func (r rect) empty() bool     { return !(r.width() > 0 && r.height() > 0) }
+func (r rect) overlaps(o rect) bool {
+	return !r.empty() && !o.empty() && r.x0 < o.x1 && o.x0 < r.x1 && r.y0 < o.y1 && o.y0 < r.y1
+}
+func (r rect) empty() bool { return !(r.width() > 0 && r.height() > 0) }
 
 // page is a leaf of the page tree with what it inherits.
 type page struct {
