@@ -75,29 +75,37 @@ func toGrey(img *image.RGBA) *image.Paletted {
 	return out
 }
 
-// toPalette returns nil when the page has more than 256 colours (of 5 bits a channel).
+// toPalette returns nil when the page has more than 256 colours (told apart by 5 bits a channel; each is shown as the mean of
+// the pixels it stands for, so that a large tinted area keeps its tint).
 func toPalette(img *image.RGBA) *image.Paletted {
+	type mean struct{ r, g, b, n int }
 	index := map[uint16]uint8{}
-	var palette color.Palette
+	var means []mean
 	out := image.NewPaletted(image.Rectangle{Max: img.Bounds().Size()}, nil)
 	for y := range out.Rect.Max.Y {
 		from := img.Pix[y*img.Stride:]
 		to := out.Pix[y*out.Stride:]
 		for x := range out.Rect.Max.X {
-			r, g, b := from[4*x]>>3, from[4*x+1]>>3, from[4*x+2]>>3
-			key := uint16(r)<<10 | uint16(g)<<5 | uint16(b)
+			r, g, b := from[4*x], from[4*x+1], from[4*x+2]
+			key := uint16(r>>3)<<10 | uint16(g>>3)<<5 | uint16(b>>3)
 			i, ok := index[key]
 			if !ok {
-				if len(palette) == maxPalette {
+				if len(means) == maxPalette {
 					return nil
 				}
-				i = uint8(len(palette))
+				i = uint8(len(means))
 				index[key] = i
-				palette = append(palette, color.RGBA{R: r<<3 | r>>2, G: g<<3 | g>>2, B: b<<3 | b>>2, A: 255})
+				means = append(means, mean{})
 			}
+			m := &means[i]
+			m.r, m.g, m.b, m.n = m.r+int(r), m.g+int(g), m.b+int(b), m.n+1
 			to[x] = i
 		}
 	}
-	out.Palette = palette
+	out.Palette = make(color.Palette, len(means))
+	for i, m := range means {
+		half := m.n / 2
+		out.Palette[i] = color.RGBA{R: uint8((m.r + half) / m.n), G: uint8((m.g + half) / m.n), B: uint8((m.b + half) / m.n), A: 255}
+	}
 	return out
 }
