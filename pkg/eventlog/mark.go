@@ -104,7 +104,7 @@ func (m *Marks) Flush(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(m.path(name), body); err != nil {
+		if err := WriteFile(m.path(name), body); err != nil {
 			return fmt.Errorf("eventlog: write mark: %w", err)
 		}
 		if m.rdb != nil {
@@ -146,8 +146,8 @@ func (m *Marks) path(stream string) string { return filepath.Join(m.dir, stream+
 
 func markKey(stream string) string { return "mark:" + stream }
 
-// writeFile replaces a file so that a crash leaves the old or the new one.
-func writeFile(path string, body []byte) error {
+// WriteFile replaces a file so that a crash leaves the old or the new one.
+func WriteFile(path string, body []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -162,5 +162,12 @@ func writeFile(path string, body []byte) error {
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

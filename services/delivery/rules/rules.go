@@ -68,13 +68,13 @@ func Evolve(d *deliveryv1.Delivery, fact proto.Message) *deliveryv1.Delivery {
 		d.Status, d.Attempts, d.Provider, d.EnhancedCode, d.Diagnostic = deliveryv1.Status_STATUS_ACCEPTED, f.GetAttempt(), f.GetProvider(), "", ""
 	case *deliveryv1.AttemptDeferred:
 		d.Status, d.Attempts, d.NextAttemptAt = deliveryv1.Status_STATUS_DEFERRED, f.GetAttempt(), f.GetNextAttemptAt()
-		d.Provider, d.EnhancedCode, d.Diagnostic = f.GetProvider(), f.GetEnhancedCode(), f.GetDiagnostic()
+		d.EnhancedCode, d.Diagnostic = f.GetEnhancedCode(), f.GetDiagnostic()
 	case *deliveryv1.AttemptBounced:
 		d.Status, d.Attempts = deliveryv1.Status_STATUS_BOUNCED, f.GetAttempt()
-		d.Provider, d.EnhancedCode, d.Diagnostic = f.GetProvider(), f.GetEnhancedCode(), f.GetDiagnostic()
+		d.EnhancedCode, d.Diagnostic = f.GetEnhancedCode(), f.GetDiagnostic()
 	case *deliveryv1.DeliveryFailed:
 		d.Status, d.Attempts = deliveryv1.Status_STATUS_FAILED, f.GetAttempts()
-		d.Provider, d.EnhancedCode, d.Diagnostic = f.GetProvider(), f.GetEnhancedCode(), f.GetDiagnostic()
+		d.EnhancedCode, d.Diagnostic = f.GetEnhancedCode(), f.GetDiagnostic()
 	case *deliveryv1.DeliverySkipped:
 		d.Status = deliveryv1.Status_STATUS_SKIPPED
 	}
@@ -102,7 +102,6 @@ func (c Plan) Decide(d *deliveryv1.Delivery, now time.Time) (proto.Message, erro
 type Accept struct {
 	Attempt  uint32
 	Provider string
-	Code     uint32
 }
 
 // Decide believes the first acceptance, even of an attempt that was thought lost.
@@ -111,15 +110,14 @@ func (c Accept) Decide(d *deliveryv1.Delivery, _ time.Time) (proto.Message, erro
 		return nil, nil
 	}
 	return &deliveryv1.AttemptAccepted{
-		Attempt: c.Attempt, Provider: c.Provider, Code: c.Code, Kind: d.GetKind(), LinkId: d.GetLinkId(), Generation: d.GetGeneration(),
+		Attempt: c.Attempt, Provider: c.Provider, Kind: d.GetKind(), LinkId: d.GetLinkId(), Generation: d.GetGeneration(),
 	}, nil
 }
 
 // Fail records that an attempt was refused or did not get through.
 type Fail struct {
 	Attempt    uint32
-	Provider   string
-	Code       uint32
+	Code       uint32 // the server's reply; 0 where there was none
 	Enhanced   string // RFC 3463
 	Diagnostic string
 	Permanent  bool
@@ -135,19 +133,19 @@ func (c Fail) Decide(d *deliveryv1.Delivery, now time.Time) (proto.Message, erro
 	}
 	if c.Permanent {
 		return &deliveryv1.AttemptBounced{
-			Attempt: c.Attempt, Provider: c.Provider, Code: c.Code, EnhancedCode: c.Enhanced, Diagnostic: c.Diagnostic,
+			Attempt: c.Attempt, Code: c.Code, EnhancedCode: c.Enhanced, Diagnostic: c.Diagnostic,
 			Kind: d.GetKind(), LinkId: d.GetLinkId(), Generation: d.GetGeneration(),
 		}, nil
 	}
 	next := now.Add(c.Retry.Wait(c.Attempt, c.Jitter, c.RetryAfter))
 	if c.Attempt >= c.Retry.Attempts || next.After(d.GetGiveUpAt().AsTime()) {
 		return &deliveryv1.DeliveryFailed{
-			Attempts: c.Attempt, Provider: c.Provider, EnhancedCode: c.Enhanced, Diagnostic: c.Diagnostic,
+			Attempts: c.Attempt, EnhancedCode: c.Enhanced, Diagnostic: c.Diagnostic,
 			Kind: d.GetKind(), LinkId: d.GetLinkId(), Generation: d.GetGeneration(),
 		}, nil
 	}
 	return &deliveryv1.AttemptDeferred{
-		Attempt: c.Attempt, Provider: c.Provider, Code: c.Code, EnhancedCode: c.Enhanced, Diagnostic: c.Diagnostic,
+		Attempt: c.Attempt, Code: c.Code, EnhancedCode: c.Enhanced, Diagnostic: c.Diagnostic,
 		NextAttemptAt: timestamppb.New(next),
 	}, nil
 }

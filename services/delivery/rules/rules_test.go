@@ -27,10 +27,10 @@ func queued() *deliveryv1.Delivery {
 }
 
 func TestFail(t *testing.T) {
-	fail := rules.Fail{Attempt: 1, Provider: "relay", Code: 451, Enhanced: "4.7.1", Diagnostic: "greylisted", Jitter: 0.5, Retry: retry}
+	fail := rules.Fail{Attempt: 1, Code: 451, Enhanced: "4.7.1", Diagnostic: "greylisted", Jitter: 0.5, Retry: retry}
 	deferred := func(after time.Duration) proto.Message {
 		return &deliveryv1.AttemptDeferred{
-			Attempt: 1, Provider: "relay", Code: 451, EnhancedCode: "4.7.1", Diagnostic: "greylisted", NextAttemptAt: timestamppb.New(noon.Add(after)),
+			Attempt: 1, Code: 451, EnhancedCode: "4.7.1", Diagnostic: "greylisted", NextAttemptAt: timestamppb.New(noon.Add(after)),
 		}
 	}
 	for name, tt := range map[string]struct {
@@ -42,20 +42,22 @@ func TestFail(t *testing.T) {
 		"permanent is not retried": {
 			func(_ *deliveryv1.Delivery, f *rules.Fail) { f.Permanent = true },
 			&deliveryv1.AttemptBounced{
-				Attempt: 1, Provider: "relay", Code: 451, EnhancedCode: "4.7.1", Diagnostic: "greylisted",
+				Attempt: 1, Code: 451, EnhancedCode: "4.7.1", Diagnostic: "greylisted",
 				Kind: deliveryv1.Kind_KIND_LINK, LinkId: "lnk_1", Generation: 2,
 			},
 		},
 		"gives up after the last try": {
 			func(d *deliveryv1.Delivery, f *rules.Fail) { d.Attempts, f.Attempt = 7, 8 },
 			&deliveryv1.DeliveryFailed{
-				Attempts: 8, Provider: "relay", EnhancedCode: "4.7.1", Diagnostic: "greylisted", Kind: deliveryv1.Kind_KIND_LINK, LinkId: "lnk_1", Generation: 2,
+				Attempts: 8, EnhancedCode: "4.7.1", Diagnostic: "greylisted", Kind: deliveryv1.Kind_KIND_LINK, LinkId: "lnk_1", Generation: 2,
 			},
 		},
 		"gives up when the next try would be too late": {
-			func(d *deliveryv1.Delivery, _ *rules.Fail) { d.GiveUpAt = timestamppb.New(noon.Add(15*time.Second - 1)) },
+			func(d *deliveryv1.Delivery, _ *rules.Fail) {
+				d.GiveUpAt = timestamppb.New(noon.Add(15*time.Second - 1))
+			},
 			&deliveryv1.DeliveryFailed{
-				Attempts: 1, Provider: "relay", EnhancedCode: "4.7.1", Diagnostic: "greylisted", Kind: deliveryv1.Kind_KIND_LINK, LinkId: "lnk_1", Generation: 2,
+				Attempts: 1, EnhancedCode: "4.7.1", Diagnostic: "greylisted", Kind: deliveryv1.Kind_KIND_LINK, LinkId: "lnk_1", Generation: 2,
 			},
 		},
 		"an attempt counts once":        {func(d *deliveryv1.Delivery, _ *rules.Fail) { d.Attempts = 1 }, nil},
@@ -112,7 +114,9 @@ func TestDeliveryModel(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"plan": func(*rapid.T) { do(rules.Plan{Delivery: &deliveryv1.Delivery{Id: "dlv_1"}, Retry: retry}) },
-			"wait": func(t *rapid.T) { now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*time.Hour)).Draw(t, "wait"))) },
+			"wait": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*time.Hour)).Draw(t, "wait")))
+			},
 			"attempt": func(t *rapid.T) {
 				due, next := rules.Due(d, now)
 				if !due {

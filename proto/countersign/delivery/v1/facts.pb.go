@@ -466,13 +466,13 @@ func (x *DeliveryPlanned) GetDelivery() *Delivery {
 
 // AttemptAccepted says that the next server took the message over. Accepted is not delivered (spec 4.4).
 type AttemptAccepted struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attempt       uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Provider      string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
-	Code          uint32                 `protobuf:"varint,3,opt,name=code,proto3" json:"code,omitempty"`
-	Kind          Kind                   `protobuf:"varint,4,opt,name=kind,proto3,enum=countersign.delivery.v1.Kind" json:"kind,omitempty"`
-	LinkId        string                 `protobuf:"bytes,5,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
-	Generation    uint32                 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Attempt uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The relay or account that took it.
+	Provider      string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	Kind          Kind   `protobuf:"varint,3,opt,name=kind,proto3,enum=countersign.delivery.v1.Kind" json:"kind,omitempty"`
+	LinkId        string `protobuf:"bytes,4,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Generation    uint32 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -521,13 +521,6 @@ func (x *AttemptAccepted) GetProvider() string {
 	return ""
 }
 
-func (x *AttemptAccepted) GetCode() uint32 {
-	if x != nil {
-		return x.Code
-	}
-	return 0
-}
-
 func (x *AttemptAccepted) GetKind() Kind {
 	if x != nil {
 		return x.Kind
@@ -551,14 +544,14 @@ func (x *AttemptAccepted) GetGeneration() uint32 {
 
 // AttemptDeferred says that an attempt failed for now.
 type AttemptDeferred struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Attempt  uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Provider string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
-	Code     uint32                 `protobuf:"varint,3,opt,name=code,proto3" json:"code,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Attempt uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The server's reply; 0 where there was none.
+	Code uint32 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
 	// RFC 3463.
-	EnhancedCode  string                 `protobuf:"bytes,4,opt,name=enhanced_code,json=enhancedCode,proto3" json:"enhanced_code,omitempty"`
-	Diagnostic    string                 `protobuf:"bytes,5,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
-	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
+	EnhancedCode  string                 `protobuf:"bytes,3,opt,name=enhanced_code,json=enhancedCode,proto3" json:"enhanced_code,omitempty"`
+	Diagnostic    string                 `protobuf:"bytes,4,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
+	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,13 +593,6 @@ func (x *AttemptDeferred) GetAttempt() uint32 {
 	return 0
 }
 
-func (x *AttemptDeferred) GetProvider() string {
-	if x != nil {
-		return x.Provider
-	}
-	return ""
-}
-
 func (x *AttemptDeferred) GetCode() uint32 {
 	if x != nil {
 		return x.Code
@@ -639,13 +625,12 @@ func (x *AttemptDeferred) GetNextAttemptAt() *timestamppb.Timestamp {
 type AttemptBounced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attempt       uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Provider      string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
-	Code          uint32                 `protobuf:"varint,3,opt,name=code,proto3" json:"code,omitempty"`
-	EnhancedCode  string                 `protobuf:"bytes,4,opt,name=enhanced_code,json=enhancedCode,proto3" json:"enhanced_code,omitempty"`
-	Diagnostic    string                 `protobuf:"bytes,5,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
-	Kind          Kind                   `protobuf:"varint,6,opt,name=kind,proto3,enum=countersign.delivery.v1.Kind" json:"kind,omitempty"`
-	LinkId        string                 `protobuf:"bytes,7,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
-	Generation    uint32                 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
+	Code          uint32                 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	EnhancedCode  string                 `protobuf:"bytes,3,opt,name=enhanced_code,json=enhancedCode,proto3" json:"enhanced_code,omitempty"`
+	Diagnostic    string                 `protobuf:"bytes,4,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
+	Kind          Kind                   `protobuf:"varint,5,opt,name=kind,proto3,enum=countersign.delivery.v1.Kind" json:"kind,omitempty"`
+	LinkId        string                 `protobuf:"bytes,6,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Generation    uint32                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -685,13 +670,6 @@ func (x *AttemptBounced) GetAttempt() uint32 {
 		return x.Attempt
 	}
 	return 0
-}
-
-func (x *AttemptBounced) GetProvider() string {
-	if x != nil {
-		return x.Provider
-	}
-	return ""
 }
 
 func (x *AttemptBounced) GetCode() uint32 {
@@ -744,9 +722,8 @@ type DeliveryFailed struct {
 	LinkId     string                 `protobuf:"bytes,3,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
 	Generation uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Of the last attempt.
-	Provider      string `protobuf:"bytes,5,opt,name=provider,proto3" json:"provider,omitempty"`
-	EnhancedCode  string `protobuf:"bytes,6,opt,name=enhanced_code,json=enhancedCode,proto3" json:"enhanced_code,omitempty"`
-	Diagnostic    string `protobuf:"bytes,7,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
+	EnhancedCode  string `protobuf:"bytes,5,opt,name=enhanced_code,json=enhancedCode,proto3" json:"enhanced_code,omitempty"`
+	Diagnostic    string `protobuf:"bytes,6,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -807,13 +784,6 @@ func (x *DeliveryFailed) GetGeneration() uint32 {
 		return x.Generation
 	}
 	return 0
-}
-
-func (x *DeliveryFailed) GetProvider() string {
-	if x != nil {
-		return x.Provider
-	}
-	return ""
 }
 
 func (x *DeliveryFailed) GetEnhancedCode() string {
@@ -913,49 +883,45 @@ const file_countersign_delivery_v1_facts_proto_rawDesc = "" +
 	"diagnostic\x18\x1a \x01(\tR\n" +
 	"diagnostic\"P\n" +
 	"\x0fDeliveryPlanned\x12=\n" +
-	"\bdelivery\x18\x01 \x01(\v2!.countersign.delivery.v1.DeliveryR\bdelivery\"\xc7\x01\n" +
+	"\bdelivery\x18\x01 \x01(\v2!.countersign.delivery.v1.DeliveryR\bdelivery\"\xb3\x01\n" +
 	"\x0fAttemptAccepted\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x1a\n" +
-	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x12\n" +
-	"\x04code\x18\x03 \x01(\rR\x04code\x121\n" +
-	"\x04kind\x18\x04 \x01(\x0e2\x1d.countersign.delivery.v1.KindR\x04kind\x12\x17\n" +
-	"\alink_id\x18\x05 \x01(\tR\x06linkId\x12\x1e\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x121\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1d.countersign.delivery.v1.KindR\x04kind\x12\x17\n" +
+	"\alink_id\x18\x04 \x01(\tR\x06linkId\x12\x1e\n" +
 	"\n" +
-	"generation\x18\x06 \x01(\rR\n" +
-	"generation\"\xe4\x01\n" +
+	"generation\x18\x05 \x01(\rR\n" +
+	"generation\"\xc8\x01\n" +
 	"\x0fAttemptDeferred\x12\x18\n" +
-	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x1a\n" +
-	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x12\n" +
-	"\x04code\x18\x03 \x01(\rR\x04code\x12#\n" +
-	"\renhanced_code\x18\x04 \x01(\tR\fenhancedCode\x12\x1e\n" +
+	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\x12#\n" +
+	"\renhanced_code\x18\x03 \x01(\tR\fenhancedCode\x12\x1e\n" +
 	"\n" +
-	"diagnostic\x18\x05 \x01(\tR\n" +
+	"diagnostic\x18\x04 \x01(\tR\n" +
 	"diagnostic\x12B\n" +
-	"\x0fnext_attempt_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\"\x8b\x02\n" +
+	"\x0fnext_attempt_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\"\xef\x01\n" +
 	"\x0eAttemptBounced\x12\x18\n" +
-	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x1a\n" +
-	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x12\n" +
-	"\x04code\x18\x03 \x01(\rR\x04code\x12#\n" +
-	"\renhanced_code\x18\x04 \x01(\tR\fenhancedCode\x12\x1e\n" +
+	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\x12#\n" +
+	"\renhanced_code\x18\x03 \x01(\tR\fenhancedCode\x12\x1e\n" +
 	"\n" +
-	"diagnostic\x18\x05 \x01(\tR\n" +
+	"diagnostic\x18\x04 \x01(\tR\n" +
 	"diagnostic\x121\n" +
-	"\x04kind\x18\x06 \x01(\x0e2\x1d.countersign.delivery.v1.KindR\x04kind\x12\x17\n" +
-	"\alink_id\x18\a \x01(\tR\x06linkId\x12\x1e\n" +
+	"\x04kind\x18\x05 \x01(\x0e2\x1d.countersign.delivery.v1.KindR\x04kind\x12\x17\n" +
+	"\alink_id\x18\x06 \x01(\tR\x06linkId\x12\x1e\n" +
 	"\n" +
-	"generation\x18\b \x01(\rR\n" +
-	"generation\"\xf9\x01\n" +
+	"generation\x18\a \x01(\rR\n" +
+	"generation\"\xdd\x01\n" +
 	"\x0eDeliveryFailed\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.countersign.delivery.v1.KindR\x04kind\x12\x17\n" +
 	"\alink_id\x18\x03 \x01(\tR\x06linkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\rR\n" +
-	"generation\x12\x1a\n" +
-	"\bprovider\x18\x05 \x01(\tR\bprovider\x12#\n" +
-	"\renhanced_code\x18\x06 \x01(\tR\fenhancedCode\x12\x1e\n" +
+	"generation\x12#\n" +
+	"\renhanced_code\x18\x05 \x01(\tR\fenhancedCode\x12\x1e\n" +
 	"\n" +
-	"diagnostic\x18\a \x01(\tR\n" +
+	"diagnostic\x18\x06 \x01(\tR\n" +
 	"diagnostic\"%\n" +
 	"\x0fDeliverySkipped\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code*\xd3\x01\n" +

@@ -104,8 +104,14 @@ type Plan struct {
 	// The traceparent of what began it, so that a reminder days later is linked to it.
 	Traceparent string `protobuf:"bytes,16,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// How long after the last reminder the plan is exhausted.
-	FinalWait     *durationpb.Duration `protobuf:"bytes,17,opt,name=final_wait,json=finalWait,proto3" json:"final_wait,omitempty"`
-	Quiet         *Quiet               `protobuf:"bytes,18,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	FinalWait *durationpb.Duration `protobuf:"bytes,17,opt,name=final_wait,json=finalWait,proto3" json:"final_wait,omitempty"`
+	Quiet     *Quiet               `protobuf:"bytes,18,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	// A link that expires within this is replaced by the reminder (spec 6.4).
+	RotateWithin *durationpb.Duration `protobuf:"bytes,19,opt,name=rotate_within,json=rotateWithin,proto3" json:"rotate_within,omitempty"`
+	// How many reminders are sent in one day of the signer's; 0 is any number.
+	MaxPerDay uint32 `protobuf:"varint,20,opt,name=max_per_day,json=maxPerDay,proto3" json:"max_per_day,omitempty"`
+	// When reminders were sent, newest last; at most 100.
+	SentAt        []*timestamppb.Timestamp `protobuf:"bytes,21,rep,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +272,27 @@ func (x *Plan) GetQuiet() *Quiet {
 	return nil
 }
 
+func (x *Plan) GetRotateWithin() *durationpb.Duration {
+	if x != nil {
+		return x.RotateWithin
+	}
+	return nil
+}
+
+func (x *Plan) GetMaxPerDay() uint32 {
+	if x != nil {
+		return x.MaxPerDay
+	}
+	return 0
+}
+
+func (x *Plan) GetSentAt() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.SentAt
+	}
+	return nil
+}
+
 // Quiet is when nobody is disturbed (spec 6.3), in the signer's zone.
 type Quiet struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -383,8 +410,11 @@ type ReminderDue struct {
 	HolderId   string                 `protobuf:"bytes,4,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
 	Partial    bool                   `protobuf:"varint,5,opt,name=partial,proto3" json:"partial,omitempty"`
 	// Offsets used so far, missed ones included.
-	Used          uint32                 `protobuf:"varint,6,opt,name=used,proto3" json:"used,omitempty"`
-	NextAt        *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
+	Used   uint32                 `protobuf:"varint,6,opt,name=used,proto3" json:"used,omitempty"`
+	NextAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
+	// Whether the link expires so soon that the reminder is to carry a new one; the plan goes on with the new generation.
+	Rotate        bool                   `protobuf:"varint,8,opt,name=rotate,proto3" json:"rotate,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -468,7 +498,21 @@ func (x *ReminderDue) GetNextAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// RemindersPostponed says that a slot fell into quiet hours, and to when it was moved.
+func (x *ReminderDue) GetRotate() bool {
+	if x != nil {
+		return x.Rotate
+	}
+	return false
+}
+
+func (x *ReminderDue) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// RemindersPostponed says that a slot fell into quiet hours or on a day that had its reminder, and to when it was moved.
 type RemindersPostponed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NextAt        *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
@@ -669,7 +713,7 @@ var File_countersign_reminder_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_reminder_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	"#countersign/reminder/v1/facts.proto\x12\x17countersign.reminder.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x05\n" +
+	"#countersign/reminder/v1/facts.proto\x12\x17countersign.reminder.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x06\n" +
 	"\x04Plan\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -693,13 +737,16 @@ const file_countersign_reminder_v1_facts_proto_rawDesc = "" +
 	"\vtraceparent\x18\x10 \x01(\tR\vtraceparent\x128\n" +
 	"\n" +
 	"final_wait\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\tfinalWait\x124\n" +
-	"\x05quiet\x18\x12 \x01(\v2\x1e.countersign.reminder.v1.QuietR\x05quiet\"\x83\x01\n" +
+	"\x05quiet\x18\x12 \x01(\v2\x1e.countersign.reminder.v1.QuietR\x05quiet\x12>\n" +
+	"\rrotate_within\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\frotateWithin\x12\x1e\n" +
+	"\vmax_per_day\x18\x14 \x01(\rR\tmaxPerDay\x123\n" +
+	"\asent_at\x18\x15 \x03(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\x83\x01\n" +
 	"\x05Quiet\x12-\n" +
 	"\x04from\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04from\x12/\n" +
 	"\x05until\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05until\x12\x1a\n" +
 	"\bweekends\x18\x03 \x01(\bR\bweekends\"D\n" +
 	"\x0fReminderPlanned\x121\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1d.countersign.reminder.v1.PlanR\x04plan\"\xe0\x01\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1d.countersign.reminder.v1.PlanR\x04plan\"\xa4\x02\n" +
 	"\vReminderDue\x12\x18\n" +
 	"\aordinal\x18\x01 \x01(\rR\aordinal\x12\x17\n" +
 	"\alink_id\x18\x02 \x01(\tR\x06linkId\x12\x1e\n" +
@@ -709,7 +756,9 @@ const file_countersign_reminder_v1_facts_proto_rawDesc = "" +
 	"\tholder_id\x18\x04 \x01(\tR\bholderId\x12\x18\n" +
 	"\apartial\x18\x05 \x01(\bR\apartial\x12\x12\n" +
 	"\x04used\x18\x06 \x01(\rR\x04used\x123\n" +
-	"\anext_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\"I\n" +
+	"\anext_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\x12\x16\n" +
+	"\x06rotate\x18\b \x01(\bR\x06rotate\x12*\n" +
+	"\x02at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"I\n" +
 	"\x12RemindersPostponed\x123\n" +
 	"\anext_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\"a\n" +
 	"\x12RemindersExhausted\x12\x17\n" +
@@ -763,17 +812,20 @@ var file_countersign_reminder_v1_facts_proto_depIdxs = []int32{
 	9,  // 3: countersign.reminder.v1.Plan.next_at:type_name -> google.protobuf.Timestamp
 	10, // 4: countersign.reminder.v1.Plan.final_wait:type_name -> google.protobuf.Duration
 	2,  // 5: countersign.reminder.v1.Plan.quiet:type_name -> countersign.reminder.v1.Quiet
-	10, // 6: countersign.reminder.v1.Quiet.from:type_name -> google.protobuf.Duration
-	10, // 7: countersign.reminder.v1.Quiet.until:type_name -> google.protobuf.Duration
-	1,  // 8: countersign.reminder.v1.ReminderPlanned.plan:type_name -> countersign.reminder.v1.Plan
-	9,  // 9: countersign.reminder.v1.ReminderDue.next_at:type_name -> google.protobuf.Timestamp
-	9,  // 10: countersign.reminder.v1.RemindersPostponed.next_at:type_name -> google.protobuf.Timestamp
-	1,  // 11: countersign.reminder.v1.RemindersRestarted.plan:type_name -> countersign.reminder.v1.Plan
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 6: countersign.reminder.v1.Plan.rotate_within:type_name -> google.protobuf.Duration
+	9,  // 7: countersign.reminder.v1.Plan.sent_at:type_name -> google.protobuf.Timestamp
+	10, // 8: countersign.reminder.v1.Quiet.from:type_name -> google.protobuf.Duration
+	10, // 9: countersign.reminder.v1.Quiet.until:type_name -> google.protobuf.Duration
+	1,  // 10: countersign.reminder.v1.ReminderPlanned.plan:type_name -> countersign.reminder.v1.Plan
+	9,  // 11: countersign.reminder.v1.ReminderDue.next_at:type_name -> google.protobuf.Timestamp
+	9,  // 12: countersign.reminder.v1.ReminderDue.at:type_name -> google.protobuf.Timestamp
+	9,  // 13: countersign.reminder.v1.RemindersPostponed.next_at:type_name -> google.protobuf.Timestamp
+	1,  // 14: countersign.reminder.v1.RemindersRestarted.plan:type_name -> countersign.reminder.v1.Plan
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_countersign_reminder_v1_facts_proto_init() }

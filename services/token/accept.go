@@ -1,0 +1,157 @@
+package token
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"countersign.dev/pkg/config"
+	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/telemetry"
+	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
+	signingv1 "countersign.dev/proto/countersign/signing/v1"
+	tokenv1 "countersign.dev/proto/countersign/token/v1"
+	"countersign.dev/services/token/rules"
+)
+
+const (
+	requestPrefix = "req_"
+	linkPrefix    = "lnk_"
+)
+
+var requestPattern = regexp.MustCompile(`^req_[A-Za-z0-9_-]{1,60}$`)
+
+// accept is the one way in: from NATS, gRPC and REST (spec 1.2). Everything private and the documents are durable before the
+// request is: a crash in between leaves nothing that anybody sees, and the same call again goes on from there.
+func (s *Service) accept(ctx context.Context, tenant string, r *signingv1.SigningRequest, by eventlog.By) (*signingv1.RequestView, bool, error) {
+	if err := validate(r, s.contract, s.tenants, tenant); err != nil {
+		return nil, false, err
+	}
+	id := s.requestID(tenant, r.GetReference())
+	ctx = telemetry.WithRequest(ctx, id, tenant)
+	by.RequestID = id
+	digests, err := s.digests(r)
+	if err != nil {
+		return nil, false, err
+	}
+	// A repeat is answered before the documents are looked at again; a conflict before anything is kept.
+	if old, _, err := s.requests.Load(ctx, key(tenant, id)); err != nil {
+		return nil, false, err
+	} else if old.GetStatus() != signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED {
+		if differing := rules.Differences(old.GetFieldDigests(), digests); len(differing) > 0 {
+			return nil, false, failure.RequestConflict.WithFields(differing...)
+		}
+		view, err := s.view(ctx, old)
+		return view, false, err
+	}
+	request := &tokenv1.Request{
+		Id: id, Tenant: tenant, FieldDigests: digests, Integration: r.GetIntegration(), Template: r.GetTemplate(), Value: r.GetValue(),
+	}
+	profile, _ := s.tenants.Profile(tenant, r.GetProfile())
+	request.Profile = profileOf(profile)
+	if request.Documents, err = s.inspect(ctx, tenant, id, r); err != nil {
+		return nil, false, err
+	}
+	if err := s.keepPrivate(ctx, request, r); err != nil {
+		return nil, false, err
+	}
+	res, err := s.requests.Do(ctx, key(tenant, id), rules.Accept{Request: request}, by)
+	if err != nil {
+		return nil, false, err
+	}
+	view, err := s.view(ctx, res.State)
+	return view, res.Fact != nil, err
+}
+
+func profileOf(p config.Profile) *tokenv1.Profile {
+	return &tokenv1.Profile{
+		Name: p.Name, Lifetime: durationpb.New(p.Lifetime.Std()), Grace: durationpb.New(p.Grace.Std()), Session: durationpb.New(p.Session.Std()),
+		ReissueLimit: uint32(p.ReissueLimit), ReissueWindow: durationpb.New(p.ReissueWindow.Std()), Assurance: uint32(p.Assurance), //nolint:gosec // validated ranges
+	}
+}
+
+// keepPrivate puts people and words into the vault and their ids into the request.
+func (s *Service) keepPrivate(ctx context.Context, request *tokenv1.Request, r *signingv1.SigningRequest) error {
+	tenant, id := request.GetTenant(), request.GetId()
+	words := &tokenv1.RequestWords{Reference: r.GetReference(), Title: r.GetTitle(), Metadata: r.GetMetadata()}
+	for _, d := range r.GetDocuments() {
+		words.DocumentNames = append(words.DocumentNames, d.GetName())
+	}
+	request.PrivateId = eventlog.DeriveID(s.h.Keys, "wrd", id, string(request.GetFieldDigests()["title"]), string(request.GetFieldDigests()["documents"]), string(request.GetFieldDigests()["metadata"]))
+	if err := s.store(ctx, tenant, request.GetPrivateId(), words); err != nil {
+		return fmt.Errorf("token: keep the words of a request: %w", err)
+	}
+	for i, signer := range r.GetSigners() {
+		position := uint32(i + 1) //nolint:gosec // at most 50 signers
+		seat := &tokenv1.Seat{
+			LinkId:   eventlog.DeriveID(s.h.Keys, "lnk", id, fmt.Sprint(position)),
+			Position: position, Group: max(1, signer.GetGroup()),
+		}
+		self := &signingv1.Person{Name: signer.GetName(), Email: signer.GetEmail(), Locale: signer.GetLocale(), TimeZone: signer.GetTimeZone()}
+		var err error
+		seat.PersonId = s.personID(id, position, "signer", self)
+		if seat.Commitments, err = s.putPerson(ctx, tenant, seat.GetPersonId(), "signer", self); err != nil {
+			return err
+		}
+		for j, alternate := range signer.GetAlternates() {
+			pid := s.personID(id, position, fmt.Sprintf("alternate%d", j), alternate)
+			if _, err := s.putPerson(ctx, tenant, pid, "signer", alternate); err != nil {
+				return err
+			}
+			seat.AlternateIds = append(seat.AlternateIds, pid)
+		}
+		if m := signer.GetManager(); m != nil {
+			seat.ManagerId = s.personID(id, position, "manager", m)
+			if _, err := s.putPerson(ctx, tenant, seat.GetManagerId(), "manager", m); err != nil {
+				return err
+			}
+		}
+		request.Seats = append(request.Seats, seat)
+	}
+	return nil
+}
+
+// chunkSize is how much of a document one message of a stream carries.
+const chunkSize = 256 << 10
+
+// inspect has the ceremony service check the documents and keep them.
+func (s *Service) inspect(ctx context.Context, tenant, requestID string, r *signingv1.SigningRequest) ([]*tokenv1.RequestDocument, error) {
+	var out []*tokenv1.RequestDocument
+	for i, d := range r.GetDocuments() {
+		stream, err := s.ceremony.Inspect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		documentID := eventlog.DeriveID(s.h.Keys, "doc", requestID, fmt.Sprint(i), string(s.h.Keys.MAC("cs.field.v1", []byte("document"), d.GetContent())))
+		header := &ceremonyv1.InspectHeader{Tenant: tenant, RequestId: requestID, DocumentId: documentID, Seats: uint32(len(r.GetSigners()))} //nolint:gosec // at most 50
+		err = stream.Send(&ceremonyv1.InspectRequest{Part: &ceremonyv1.InspectRequest_Header{Header: header}})
+		for content := d.GetContent(); err == nil && len(content) > 0; {
+			n := min(chunkSize, len(content))
+			err = stream.Send(&ceremonyv1.InspectRequest{Part: &ceremonyv1.InspectRequest_Chunk{Chunk: content[:n]}})
+			content = content[n:]
+		}
+		if err != nil && err != io.EOF { //nolint:errorlint // grpc returns io.EOF itself: the reason comes with the answer
+			return nil, err
+		}
+		answer, err := stream.CloseAndRecv()
+		if refusal := failure.From(err); refusal != nil && len(refusal.Fields) > 0 {
+			for j := range refusal.Fields {
+				refusal.Fields[j].Path = fmt.Sprintf("documents[%d].content", i)
+			}
+			return nil, refusal
+		}
+		if err != nil {
+			return nil, err
+		}
+		doc := answer.GetDocument()
+		out = append(out, &tokenv1.RequestDocument{
+			Id: doc.GetId(), ReceivedSha256: doc.GetReceivedSha256(), PresentedSha256: doc.GetPresentedSha256(),
+			Pages: uint32(len(doc.GetPages())), //nolint:gosec // at most 520
+		})
+	}
+	return out, nil
+}

@@ -1,0 +1,177 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/telemetry"
+	recordv1 "countersign.dev/proto/countersign/record/v1"
+	signingv1 "countersign.dev/proto/countersign/signing/v1"
+)
+
+// onIntake takes in what a platform published. What it refuses it answers and is done with: only an accident comes back.
+func (s *Service) onIntake(ctx context.Context, m eventlog.Message) error {
+	tenant, ok := strings.CutPrefix(m.Subject, "intake.")
+	if !ok || !eventlog.ValidTenant(tenant) {
+		// No platform has such a tenant, so nobody could read an answer.
+		return eventlog.Poison(fmt.Errorf("token: subject names no tenant"))
+	}
+	ctx = telemetry.WithRequest(ctx, "", tenant)
+	by := eventlog.By{
+		Actor: &recordv1.Actor{Kind: recordv1.ActorKind_ACTOR_KIND_PLATFORM, Ref: tenant},
+		Cause: &recordv1.Cause{Stream: m.Stream, Sequence: m.Sequence},
+	}
+	id, view, err := s.takeIn(ctx, tenant, m, by)
+	if refusal := failure.From(err); refusal != nil && !refusal.Retryable {
+		if id == "" {
+			id = eventlog.DeriveID(s.h.Keys, "req", tenant, "unreadable", fmt.Sprint(m.Sequence))
+		}
+		err = s.reject(ctx, tenant, id, fmt.Sprintf("%s:%d", m.Stream, m.Sequence), refusal)
+		return errors.Join(err, s.reply(m, &signingv1.Outcome{Event: "rejected", RequestId: id, Code: refusal.Code, Message: refusal.Text, Fields: problemsOf(refusal)}))
+	}
+	if err != nil {
+		return err
+	}
+	return s.reply(m, view)
+}
+
+// takeIn reads one intake message and does what it asks. The id is set as soon as it is known.
+func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message, by eventlog.By) (id string, answer proto.Message, err error) {
+	kind, contentType, data, err := unwrap(m)
+	if err != nil {
+		return "", nil, err
+	}
+	switch kind {
+	case "", "countersign.signing.v1.SigningRequest":
+		req := &signingv1.SigningRequest{}
+		if err := decode(contentType, data, req); err != nil {
+			return "", nil, err
+		}
+		id = s.requestID(tenant, req.GetReference())
+		view, _, err := s.accept(ctx, tenant, req, by)
+		return id, view, err
+	case "countersign.signing.v1.CancelRequest":
+		req := &signingv1.CancelRequest{}
+		if err := decode(contentType, data, req); err != nil {
+			return "", nil, err
+		}
+		if !requestPattern.MatchString(req.GetId()) {
+			return "", nil, failure.RequestInvalid.WithFields(failure.Field{Path: "id", Problem: "is no request id, for example req_..."})
+		}
+		view, err := s.cancel(ctx, tenant, req.GetId(), req.GetReason(), by)
+		return req.GetId(), view, err
+	default:
+		return "", nil, failure.RequestUnreadable.WithFields(failure.Field{Path: "ce-type",
+			Problem: "is not taken in here; known are countersign.signing.v1.SigningRequest (or none) and countersign.signing.v1.CancelRequest"})
+	}
+}
+
+// unwrap takes a CloudEvent apart: binary mode in headers, structured mode in JSON, or none at all (decisions 22).
+func unwrap(m eventlog.Message) (kind, contentType string, data []byte, err error) {
+	kind, contentType, data = m.Header.Get("ce-type"), mediaType(m.Header), m.Data
+	if contentType != "application/cloudevents+json" {
+		return kind, contentType, data, nil
+	}
+	var envelope struct {
+		Type            string          `json:"type"`
+		DataContentType string          `json:"datacontenttype"`
+		Data            json.RawMessage `json:"data"`
+		DataBase64      []byte          `json:"data_base64"`
+	}
+	if err := json.Unmarshal(data, &envelope); err != nil {
+		return "", "", nil, failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no CloudEvent in JSON"})
+	}
+	kind, contentType, data = envelope.Type, strings.ToLower(envelope.DataContentType), envelope.Data
+	if len(envelope.DataBase64) > 0 {
+		data = envelope.DataBase64
+	}
+	return kind, contentType, data, nil
+}
+
+func mediaType(h nats.Header) string {
+	t := h.Get("content-type")
+	if t == "" {
+		t = h.Get("Content-Type")
+	}
+	t, _, _ = strings.Cut(t, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+// decode reads protobuf where the content type says so, and JSON else.
+func decode(contentType string, data []byte, into proto.Message) error {
+	if contentType == "application/protobuf" || contentType == "application/x-protobuf" {
+		if err := proto.Unmarshal(data, into); err != nil {
+			return failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no protobuf message of this kind"})
+		}
+		return nil
+	}
+	if err := protojson.Unmarshal(data, into); err != nil {
+		return failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: jsonProblem(err)})
+	}
+	return nil
+}
+
+var (
+	jsonPosition = regexp.MustCompile(`\(line \d+:\d+\)`)
+	jsonUnknown  = regexp.MustCompile(`unknown field "([A-Za-z0-9_.]{1,64})"`)
+)
+
+// jsonProblem says where the reader stumbled, and over which unknown field, but never over what value.
+func jsonProblem(err error) string {
+	text := "is no JSON of this kind"
+	if m := jsonUnknown.FindStringSubmatch(err.Error()); m != nil {
+		text = "holds the unknown field " + m[1]
+	}
+	if at := jsonPosition.FindString(err.Error()); at != "" {
+		text += " " + at
+	}
+	return text
+}
+
+// reply answers a publisher that asked for one, as gRPC would. Nobody listening is no error.
+func (s *Service) reply(m eventlog.Message, answer proto.Message) error {
+	if m.Reply == "" || strings.HasPrefix(m.Reply, "$") {
+		return nil
+	}
+	body, err := outcomeJSON.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("token: encode reply: %w", err)
+	}
+	return s.h.NATS.Publish(m.Reply, body)
+}
+
+// requestID is derived, so that the subject itself is the unique index of tenant and reference (decisions 4).
+func (s *Service) requestID(tenant, reference string) string {
+	return eventlog.DeriveID(s.h.Keys, "req", tenant, reference)
+}
+
+// digests returns keyed digests of a request's fields, by which a repeat is told from a conflict without keeping what it says.
+func (s *Service) digests(r *signingv1.SigningRequest) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	fields := r.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		only := r.ProtoReflect().New()
+		if r.ProtoReflect().Has(f) {
+			only.Set(f, r.ProtoReflect().Get(f))
+		}
+		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(only.Interface())
+		if err != nil {
+			return nil, fmt.Errorf("token: digest: %w", err)
+		}
+		sum := sha256.Sum256(body)
+		out[string(f.Name())] = s.h.Keys.MAC("cs.field.v1", []byte(f.Name()), sum[:])[:16]
+	}
+	return out, nil
+}

@@ -1,0 +1,108 @@
+package token
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/vault"
+	signingv1 "countersign.dev/proto/countersign/signing/v1"
+	tokenv1 "countersign.dev/proto/countersign/token/v1"
+)
+
+const saltSize = 32
+
+// commit binds to a field's value without telling it (audit.md 1.5.7): the salt, kept beside the value, defeats a dictionary.
+func commit(salt []byte, field, value string) []byte {
+	m := hmac.New(sha256.New, salt)
+	m.Write([]byte("cs.commit.v1\x00" + field + "\x00" + value))
+	return m.Sum(nil)
+}
+
+func newSalt() []byte {
+	salt := make([]byte, saltSize)
+	rand.Read(salt)
+	return salt
+}
+
+// personID is derived from who it is and where: the same person in the same place of the same request again is the same id, and
+// a conflicting request with the same reference can never overwrite somebody of the first.
+func (s *Service) personID(requestID string, position uint32, role string, p *signingv1.Person) string {
+	return eventlog.DeriveID(s.h.Keys, "per", requestID, fmt.Sprint(position), role, p.GetName(), p.GetEmail(), p.GetLocale(), p.GetTimeZone())
+}
+
+// putPerson keeps a person in the vault and returns the commitments to name and email. Keeping again keeps the first salts.
+func (s *Service) putPerson(ctx context.Context, tenant, id, role string, p *signingv1.Person) (map[string][]byte, error) {
+	kept := &tokenv1.PrivatePerson{}
+	err := s.load(ctx, tenant, id, kept)
+	if errors.Is(err, vault.ErrUnknown) {
+		kept = &tokenv1.PrivatePerson{Person: p, Salts: map[string][]byte{"name": newSalt(), "email": newSalt()}}
+		err = s.store(ctx, tenant, id, kept)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("token: keep a person: %w", err)
+	}
+	return map[string][]byte{
+		role + ".name":  commit(kept.GetSalts()["name"], role+".name", p.GetName()),
+		role + ".email": commit(kept.GetSalts()["email"], role+".email", p.GetEmail()),
+	}, nil
+}
+
+// person returns how to reach somebody.
+func (s *Service) person(ctx context.Context, tenant, id string) (*signingv1.Person, error) {
+	kept := &tokenv1.PrivatePerson{}
+	if err := s.load(ctx, tenant, id, kept); err != nil {
+		return nil, err
+	}
+	return kept.GetPerson(), nil
+}
+
+// putNote keeps words under an id, once: later words under the same id are not taken. It returns the commitment to what is kept.
+func (s *Service) putNote(ctx context.Context, tenant, id, text string) ([]byte, error) {
+	kept := &tokenv1.PrivateNote{}
+	err := s.load(ctx, tenant, id, kept)
+	if errors.Is(err, vault.ErrUnknown) {
+		kept = &tokenv1.PrivateNote{Text: text, Salt: newSalt()}
+		err = s.store(ctx, tenant, id, kept)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("token: keep a note: %w", err)
+	}
+	return commit(kept.GetSalt(), "note", kept.GetText()), nil
+}
+
+// words returns what a request is called.
+func (s *Service) words(ctx context.Context, r *tokenv1.Request) (*tokenv1.RequestWords, error) {
+	w := &tokenv1.RequestWords{}
+	if err := s.load(ctx, r.GetTenant(), r.GetPrivateId(), w); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (s *Service) store(ctx context.Context, tenant, id string, m proto.Message) error {
+	body, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return s.vault.Put(ctx, tenant, id, body)
+}
+
+// load reads from the vault into m. Somebody who was erased is a refusal, somebody unknown vault.ErrUnknown.
+func (s *Service) load(ctx context.Context, tenant, id string, m proto.Message) error {
+	body, err := s.vault.Get(ctx, tenant, id)
+	if errors.Is(err, vault.ErrErased) {
+		return failure.PersonErased
+	}
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(body, m)
+}

@@ -1,0 +1,245 @@
+package token
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"countersign.dev/pkg/auth"
+	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/telemetry"
+	auditv1 "countersign.dev/proto/countersign/audit/v1"
+	recordv1 "countersign.dev/proto/countersign/record/v1"
+	signingv1 "countersign.dev/proto/countersign/signing/v1"
+	tokenv1 "countersign.dev/proto/countersign/token/v1"
+	"countersign.dev/services/token/rules"
+)
+
+// defaultPage is how many requests a list returns when it is not told.
+const defaultPage = 50
+
+// signingServer is what platforms call, by gRPC and by REST.
+type signingServer struct {
+	signingv1.UnimplementedSigningRequestServiceServer
+	s *Service
+}
+
+// caller checks the scope and returns whose requests the call is about, and what its acts are recorded with.
+func caller(ctx context.Context, scope string) (tenant string, by eventlog.By, err error) {
+	if err := auth.Require(ctx, scope); err != nil {
+		return "", by, err
+	}
+	if tenant, err = auth.Tenant(ctx, ""); err != nil {
+		return "", by, err
+	}
+	by = eventlog.By{
+		Actor: &recordv1.Actor{Kind: recordv1.ActorKind_ACTOR_KIND_PLATFORM, Ref: auth.From(ctx).ID},
+		Cause: &recordv1.Cause{CallId: callID()},
+	}
+	return tenant, by, nil
+}
+
+// Create takes in a request.
+func (p signingServer) Create(ctx context.Context, req *signingv1.CreateRequest) (*signingv1.CreateResponse, error) {
+	tenant, by, err := caller(ctx, auth.RequestsWrite)
+	if err != nil {
+		return nil, err
+	}
+	view, created, err := p.s.accept(ctx, tenant, req.GetRequest(), by)
+	if err != nil {
+		return nil, err
+	}
+	return &signingv1.CreateResponse{Request: view, Created: created}, nil
+}
+
+// Get returns a request.
+func (p signingServer) Get(ctx context.Context, req *signingv1.GetRequest) (*signingv1.GetResponse, error) {
+	tenant, _, err := caller(ctx, auth.RequestsRead)
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.s.find(telemetry.WithRequest(ctx, req.GetId(), tenant), tenant, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	view, err := p.s.view(ctx, r)
+	return &signingv1.GetResponse{Request: view}, err
+}
+
+// List returns a page of the tenant's requests, newest first. A page token is the place in the list.
+func (p signingServer) List(ctx context.Context, req *signingv1.ListRequest) (*signingv1.ListResponse, error) {
+	tenant, _, err := caller(ctx, auth.RequestsRead)
+	if err != nil {
+		return nil, err
+	}
+	size, offset := int64(req.GetPageSize()), int64(0)
+	if size == 0 {
+		size = defaultPage
+	}
+	if t := req.GetPageToken(); t != "" {
+		if offset, err = strconv.ParseInt(t, 36, 64); err != nil || offset < 0 {
+			return nil, failure.RequestInvalid.WithFields(failure.Field{Path: "page_token", Problem: "is none that a list returned"})
+		}
+	}
+	answer := &signingv1.ListResponse{}
+	for int64(len(answer.GetRequests())) < size {
+		ids, err := p.s.index.list(ctx, tenant, offset, size)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			offset++
+			r, err := p.s.find(ctx, tenant, id)
+			if errors.Is(err, failure.RequestUnknown) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			if req.GetStatus() != signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED && r.GetStatus() != req.GetStatus() {
+				continue
+			}
+			view, err := p.s.view(ctx, r)
+			if err != nil {
+				return nil, err
+			}
+			if answer.Requests = append(answer.Requests, view); int64(len(answer.GetRequests())) == size {
+				answer.NextPageToken = strconv.FormatInt(offset, 36)
+				return answer, nil
+			}
+		}
+		if int64(len(ids)) < size {
+			break
+		}
+	}
+	return answer, nil
+}
+
+// ListEvents returns a request's audit trail.
+func (p signingServer) ListEvents(ctx context.Context, req *signingv1.ListEventsRequest) (*signingv1.ListEventsResponse, error) {
+	tenant, _, err := caller(ctx, auth.RequestsRead)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.s.find(ctx, tenant, req.GetId()); err != nil {
+		return nil, err
+	}
+	leaves, err := p.s.audit.ListLeaves(ctx, &auditv1.ListLeavesRequest{Tenant: tenant, RequestId: req.GetId()})
+	if err != nil {
+		return nil, err
+	}
+	answer := &signingv1.ListEventsResponse{}
+	for _, l := range leaves.GetLeaves() {
+		answer.Events = append(answer.Events, &signingv1.Event{
+			Sequence: l.GetSequence(), Type: l.GetType(), At: l.GetAt(), Actor: l.GetActor(), Leaf: string(l.GetRaw()), LeafHash: hex.EncodeToString(l.GetHash()),
+		})
+	}
+	return answer, nil
+}
+
+// Cancel withdraws a request.
+func (p signingServer) Cancel(ctx context.Context, req *signingv1.CancelRequest) (*signingv1.CancelResponse, error) {
+	tenant, by, err := caller(ctx, auth.RequestsWrite)
+	if err != nil {
+		return nil, err
+	}
+	view, err := p.s.cancel(telemetry.WithRequest(ctx, req.GetId(), tenant), tenant, req.GetId(), req.GetReason(), by)
+	return &signingv1.CancelResponse{Request: view}, err
+}
+
+// ReissueLink gives a signer a new link; the message goes to the address on record.
+func (p signingServer) ReissueLink(ctx context.Context, req *signingv1.ReissueLinkRequest) (*signingv1.ReissueLinkResponse, error) {
+	command := rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM}
+	view, err := p.act(ctx, auth.LinksReissue, req.GetId(), req.GetSigner(), req.GetIdempotencyKey(), command)
+	return &signingv1.ReissueLinkResponse{Signer: view}, err
+}
+
+// RevokeLink withdraws a signer's link until it is reissued.
+func (p signingServer) RevokeLink(ctx context.Context, req *signingv1.RevokeLinkRequest) (*signingv1.RevokeLinkResponse, error) {
+	view, err := p.act(ctx, auth.LinksReissue, req.GetId(), req.GetSigner(), "", rules.Revoke{Reason: tokenv1.EndReason_END_REASON_PLATFORM})
+	return &signingv1.RevokeLinkResponse{Signer: view}, err
+}
+
+// act has a platform's command carried out on a signer's link.
+func (p signingServer) act(ctx context.Context, scope, id, who, idempotencyKey string, command eventlog.Command[*tokenv1.Link]) (*signingv1.SignerView, error) {
+	tenant, by, err := caller(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	ctx = telemetry.WithRequest(ctx, id, tenant)
+	r, err := p.s.find(ctx, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	seat, err := findSeat(r, who)
+	if err != nil {
+		return nil, err
+	}
+	if seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_WAITING {
+		return nil, failure.LinkNotYet
+	}
+	by.RequestID = id
+	if idempotencyKey != "" {
+		by.CommandID = fmt.Sprintf("%s:%s", by.Actor.GetRef(), idempotencyKey)
+	}
+	if _, err := p.s.links.Do(ctx, key(tenant, seat.GetLinkId()), command, by); err != nil {
+		return nil, err
+	}
+	return p.s.signerView(ctx, r, seat)
+}
+
+// Watch streams a request's outcomes, those that were already told first, and ends with the request.
+func (p signingServer) Watch(req *signingv1.WatchRequest, stream grpc.ServerStreamingServer[signingv1.WatchResponse]) error {
+	ctx := stream.Context()
+	tenant, _, err := caller(ctx, auth.RequestsRead)
+	if err != nil {
+		return err
+	}
+	if _, err := p.s.find(ctx, tenant, req.GetId()); err != nil {
+		return err
+	}
+	config := jetstream.OrderedConsumerConfig{FilterSubjects: []string{OutcomeSubject(tenant, req.GetId())}}
+	if req.GetAfter() > 0 {
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, req.GetAfter()+1
+	}
+	consumer, err := p.s.outcomes.OrderedConsumer(ctx, OutcomesStream, config)
+	if err != nil {
+		return fmt.Errorf("token: watch: %w", err)
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("token: watch: %w", err)
+	}
+	defer messages.Stop()
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("token: watch: %w", err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("token: watch: %w", err)
+		}
+		o := &signingv1.Outcome{}
+		if err := protojson.Unmarshal(m.Data(), o); err != nil {
+			return fmt.Errorf("token: watch: %w", err)
+		}
+		if err := stream.Send(&signingv1.WatchResponse{Outcome: o, Cursor: meta.Sequence.Stream}); err != nil {
+			return err
+		}
+		switch o.GetStatus() {
+		case signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, signingv1.RequestStatus_REQUEST_STATUS_DECLINED, signingv1.RequestStatus_REQUEST_STATUS_CANCELLED:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package token
+
+import (
+	"fmt"
+	"net/mail"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/currency"
+	"golang.org/x/text/language"
+
+	"countersign.dev/pkg/config"
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/rpc"
+	signingv1 "countersign.dev/proto/countersign/signing/v1"
+
+	_ "time/tzdata" // a signer's zone is known on every machine, whatever it has installed
+)
+
+// highestAssurance is the level that the ways of verifying which exist can reach (decisions 11).
+const highestAssurance = 1
+
+// validate names every field of a request that is wrong. No problem repeats a value.
+func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *config.Config, tenant string) error {
+	if r == nil {
+		return failure.RequestInvalid.WithFields(failure.Field{Path: "request", Problem: "is missing"})
+	}
+	v := &problems{}
+	if err := contract.Validate(r); err != nil {
+		refusal := failure.From(err)
+		if refusal == nil {
+			return fmt.Errorf("token: validate: %w", err)
+		}
+		v.fields = append(v.fields, refusal.Fields...)
+	}
+	v.words("reference", r.GetReference())
+	v.words("title", r.GetTitle())
+	profile, ok := tenants.Profile(tenant, r.GetProfile())
+	switch {
+	case !ok:
+		v.add("profile", "is no expiration profile of this tenant; it has "+strings.Join(tenants.ProfileNames(tenant), ", "))
+	case profile.Assurance > highestAssurance:
+		v.add("profile", fmt.Sprintf("asks for assurance %d; the ways of verifying which exist here reach %d", profile.Assurance, highestAssurance))
+	}
+	if m := r.GetValue(); m != nil {
+		if _, err := currency.ParseISO(m.GetCurrencyCode()); err != nil {
+			v.add("value.currency_code", "is no currency of ISO 4217, for example EUR")
+		}
+		if m.GetNanos() < 0 || m.GetNanos() > 999_999_999 || m.GetUnits() < 0 {
+			v.add("value", "is negative or has nanos beyond 999999999")
+		}
+	}
+	for i, d := range r.GetDocuments() {
+		v.words(fmt.Sprintf("documents[%d].name", i), d.GetName())
+	}
+	for key, value := range r.GetMetadata() {
+		v.words("metadata", key)
+		v.words(fmt.Sprintf("metadata[%q]", printable(key)), value)
+	}
+	for i, signer := range r.GetSigners() {
+		path := fmt.Sprintf("signers[%d]", i)
+		v.person(path, &signingv1.Person{Name: signer.GetName(), Email: signer.GetEmail(), Locale: signer.GetLocale(), TimeZone: signer.GetTimeZone()})
+		for j, a := range signer.GetAlternates() {
+			v.person(fmt.Sprintf("%s.alternates[%d]", path, j), a)
+			if strings.EqualFold(a.GetEmail(), signer.GetEmail()) && a.GetEmail() != "" {
+				v.add(fmt.Sprintf("%s.alternates[%d].email", path, j), "is the signer's own address: an alternate is somebody else")
+			}
+		}
+		if m := signer.GetManager(); m != nil {
+			v.person(path+".manager", m)
+		}
+	}
+	if len(v.fields) > 0 {
+		return failure.RequestInvalid.WithFields(v.distinct()...)
+	}
+	return nil
+}
+
+type problems struct{ fields []failure.Field }
+
+func (v *problems) add(path, problem string) {
+	v.fields = append(v.fields, failure.Field{Path: path, Problem: problem})
+}
+
+// distinct keeps the first problem of each field.
+func (v *problems) distinct() []failure.Field {
+	seen := map[string]bool{}
+	var out []failure.Field
+	for _, f := range v.fields {
+		if !seen[f.Path] {
+			seen[f.Path] = true
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// words refuses what would change lines, headers or the direction of text around it (security.md T27, T29).
+func (v *problems) words(path, s string) {
+	if !utf8.ValidString(s) {
+		v.add(path, "is no valid UTF-8")
+		return
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) || (unicode.Is(unicode.Cf, r) && r != '\u200c' && r != '\u200d') {
+			v.add(path, fmt.Sprintf("holds the invisible character U+%04X, which is not allowed", r))
+			return
+		}
+	}
+	if s != "" && strings.TrimSpace(s) == "" {
+		v.add(path, "is only white space")
+	}
+}
+
+// mailbox is the address itself, without a name, with a domain of at least two labels or localhost.
+var mailbox = regexp.MustCompile(`^[^\s@<>"(),:;\\\[\]]{1,64}@[^\s@<>"(),:;\\\[\]]+$`)
+
+func (v *problems) person(path string, p *signingv1.Person) {
+	if p.GetName() == "" {
+		v.add(path+".name", "is missing")
+	}
+	v.words(path+".name", p.GetName())
+	v.words(path+".email", p.GetEmail())
+	if parsed, err := mail.ParseAddress(p.GetEmail()); err != nil || parsed.Name != "" || !mailbox.MatchString(p.GetEmail()) {
+		v.add(path+".email", "is no mail address, for example ada@example.com")
+	}
+	if p.GetLocale() != "" {
+		if _, err := language.Parse(p.GetLocale()); err != nil {
+			v.add(path+".locale", "is no language tag of BCP 47, for example en or de-CH")
+		}
+	}
+	if p.GetTimeZone() != "" {
+		if _, err := time.LoadLocation(p.GetTimeZone()); err != nil || p.GetTimeZone() == "Local" {
+			v.add(path+".time_zone", "is no time zone of the IANA database, for example Europe/Berlin")
+		}
+	}
+}
+
+// printable shortens a metadata key to what may stand in a path.
+func printable(key string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-", r) {
+			return r
+		}
+		return '?'
+	}, key)
+}

@@ -1,0 +1,164 @@
+package token
+
+import (
+	"context"
+	"encoding/hex"
+	"strconv"
+
+	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
+	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
+	signingv1 "countersign.dev/proto/countersign/signing/v1"
+	tokenv1 "countersign.dev/proto/countersign/token/v1"
+	"countersign.dev/services/token/rules"
+)
+
+// find loads a request of a tenant. One of another tenant is as unknown as one that never was, by the same single read.
+func (s *Service) find(ctx context.Context, tenant, id string) (*tokenv1.Request, error) {
+	r, _, err := s.requests.Load(ctx, key(tenant, id))
+	if err != nil {
+		return nil, err
+	}
+	if r.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED {
+		return nil, failure.RequestUnknown
+	}
+	return r, nil
+}
+
+// findSeat returns the seat that a platform names by id or by position.
+func findSeat(r *tokenv1.Request, signer string) (*tokenv1.Seat, error) {
+	position, _ := strconv.ParseUint(signer, 10, 32)
+	for _, seat := range r.GetSeats() {
+		if seat.GetLinkId() == signer || uint64(seat.GetPosition()) == position {
+			return seat, nil
+		}
+	}
+	return nil, failure.SignerUnknown
+}
+
+// view shows a request to its platform, with what the vault still has.
+func (s *Service) view(ctx context.Context, r *tokenv1.Request) (*signingv1.RequestView, error) {
+	words, err := s.words(ctx, r)
+	if err = ignore[*failure.Error](err); err != nil {
+		return nil, err
+	}
+	v := &signingv1.RequestView{
+		Id: r.GetId(), Reference: words.GetReference(), Title: words.GetTitle(), Status: r.GetStatus(), Profile: r.GetProfile().GetName(),
+		Integration: r.GetIntegration(), Template: r.GetTemplate(), AcceptedAt: r.GetAcceptedAt(), ClosedAt: r.GetClosedAt(), Metadata: words.GetMetadata(),
+	}
+	signed := s.signedDigests(ctx, r)
+	for i, d := range r.GetDocuments() {
+		doc := &signingv1.DocumentView{PresentedSha256: hex.EncodeToString(d.GetPresentedSha256()), Pages: d.GetPages(), SignedSha256: signed[d.GetId()]}
+		if i < len(words.GetDocumentNames()) {
+			doc.Name = words.GetDocumentNames()[i]
+		}
+		v.Documents = append(v.Documents, doc)
+	}
+	for _, seat := range r.GetSeats() {
+		signer, err := s.signerView(ctx, r, seat)
+		if err != nil {
+			return nil, err
+		}
+		v.Signers = append(v.Signers, signer)
+	}
+	return v, nil
+}
+
+// signedDigests asks ceremony for the newest revisions once something may have been signed. Without an answer they are left out.
+func (s *Service) signedDigests(ctx context.Context, r *tokenv1.Request) map[string]string {
+	out := map[string]string{}
+	begun := false
+	for _, seat := range r.GetSeats() {
+		begun = begun || seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_SIGNED
+	}
+	if !begun {
+		return out
+	}
+	answer, err := s.ceremony.GetCeremony(ctx, &ceremonyv1.GetCeremonyRequest{Tenant: r.GetTenant(), RequestId: r.GetId()})
+	if err != nil {
+		return out
+	}
+	for _, d := range answer.GetCeremony().GetDocuments() {
+		if d.GetSignatures() > 0 {
+			out[d.GetId()] = hex.EncodeToString(d.GetCurrentSha256())
+		}
+	}
+	return out
+}
+
+// signerView shows a signer position as it stands.
+func (s *Service) signerView(ctx context.Context, r *tokenv1.Request, seat *tokenv1.Seat) (*signingv1.SignerView, error) {
+	link, _, err := s.links.Read(ctx, key(r.GetTenant(), seat.GetLinkId()))
+	if err != nil {
+		return nil, err
+	}
+	v := &signingv1.SignerView{
+		Id: seat.GetLinkId(), Position: seat.GetPosition(), Group: seat.GetGroup(), Generation: link.GetGeneration(),
+		ExpiresAt: link.GetExpiresAt(), Alternate: link.GetReroutedGeneration() > 0, Status: signerStatus(seat, link),
+	}
+	holder := link.GetHolderId()
+	if holder == "" {
+		holder = seat.GetPersonId()
+	}
+	person, err := s.person(ctx, r.GetTenant(), holder)
+	if err = ignore[*failure.Error](err); err != nil {
+		return nil, err
+	}
+	v.Name, v.Email = person.GetName(), person.GetEmail()
+	return v, nil
+}
+
+func signerStatus(seat *tokenv1.Seat, link *tokenv1.Link) signingv1.SignerStatus {
+	switch link.GetStatus() {
+	case tokenv1.LinkStatus_LINK_STATUS_SIGNED:
+		return signingv1.SignerStatus_SIGNER_STATUS_SIGNED
+	case tokenv1.LinkStatus_LINK_STATUS_DECLINED:
+		return signingv1.SignerStatus_SIGNER_STATUS_DECLINED
+	case tokenv1.LinkStatus_LINK_STATUS_REVOKED, tokenv1.LinkStatus_LINK_STATUS_CLOSED:
+		return signingv1.SignerStatus_SIGNER_STATUS_WITHDRAWN
+	case tokenv1.LinkStatus_LINK_STATUS_REDEEMED:
+		return signingv1.SignerStatus_SIGNER_STATUS_OPENED
+	case tokenv1.LinkStatus_LINK_STATUS_OPEN:
+		if link.GetClockStarted() {
+			return signingv1.SignerStatus_SIGNER_STATUS_NOTIFIED
+		}
+	}
+	if seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_SIGNED {
+		return signingv1.SignerStatus_SIGNER_STATUS_SIGNED
+	}
+	return signingv1.SignerStatus_SIGNER_STATUS_WAITING
+}
+
+// cancel withdraws a request. It is refused with LINK_BUSY while a signature is being made (decisions 8).
+func (s *Service) cancel(ctx context.Context, tenant, id, reason string, by eventlog.By) (*signingv1.RequestView, error) {
+	by.RequestID = id
+	begin, end := by, by
+	if by.CommandID != "" {
+		begin.CommandID, end.CommandID = by.CommandID+":begin", by.CommandID+":end"
+	}
+	res, err := s.requests.Do(ctx, key(tenant, id), rules.BeginCancel{}, begin)
+	if err != nil {
+		return nil, err
+	}
+	now := s.h.Clock.Now(tenant)
+	for _, seat := range res.State.GetSeats() {
+		link, _, err := s.links.Load(ctx, key(tenant, seat.GetLinkId()))
+		if err != nil {
+			return nil, err
+		}
+		if until := link.GetAdmission().GetUntil(); until != nil && now.Before(until.AsTime()) {
+			return nil, failure.LinkBusy.After(until.AsTime().Sub(now))
+		}
+	}
+	command := rules.Cancel{}
+	if reason != "" {
+		command.ReasonID = eventlog.DeriveID(s.h.Keys, "not", id, "cancel", reason)
+		if _, err := s.putNote(ctx, tenant, command.ReasonID, reason); err != nil {
+			return nil, err
+		}
+	}
+	if res, err = s.requests.Do(ctx, key(tenant, id), command, end); err != nil {
+		return nil, err
+	}
+	return s.view(ctx, res.State)
+}
