@@ -23,6 +23,7 @@ func TestPlanModel(t *testing.T) {
 		link.ExpiresAt = timestamppb.New(monday.Add(1000 * 24 * time.Hour))
 		var over bool     // a final fact was stated
 		var sent, due int // reminders in all, and since the plan began anew
+		var last string   // day of the last reminder
 		stated := func(t *rapid.T, c command) proto.Message {
 			next, fact := apply(p, c, now)
 			if over && fact != nil {
@@ -66,6 +67,11 @@ func TestPlanModel(t *testing.T) {
 				switch f := fact.(type) {
 				case *reminderv1.ReminderDue:
 					sent, due = sent+1, due+1
+					if day := now.In(z).Format(time.DateOnly); day == last {
+						t.Fatalf("a second reminder on %s", day)
+					} else {
+						last = day
+					}
 					if int(f.GetOrdinal()) != sent || due > len(p.GetOffsets()) || link.GetStatus() != tokenv1.LinkStatus_LINK_STATUS_OPEN {
 						t.Fatalf("reminder %d is the %dth, %d in this plan", f.GetOrdinal(), sent, due)
 					}
@@ -73,7 +79,7 @@ func TestPlanModel(t *testing.T) {
 						t.Fatalf("reminded at %s, next %s", now.In(z), rules.Deadline(p))
 					}
 				case *reminderv1.RemindersPostponed:
-					if !rules.InQuietHours(p.GetQuiet(), now, z) || !rules.Deadline(p).After(now) {
+					if rules.InQuietHours(p.GetQuiet(), rules.Deadline(p), z) || !rules.Deadline(p).After(now) {
 						t.Fatalf("moved from %s to %s", now.In(z), rules.Deadline(p).In(z))
 					}
 				case *reminderv1.RemindersExhausted:

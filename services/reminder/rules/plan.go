@@ -49,7 +49,7 @@ func (c Act) Decide(p *reminderv1.Plan, _ time.Time) (proto.Message, error) {
 		return nil, nil
 	}
 	next := newPlan(c.Of, c.Policy, c.At, true)
-	next.Sent = p.GetSent()
+	next.Sent, next.SentAt = p.GetSent(), p.GetSentAt()
 	return &reminderv1.RemindersRestarted{Plan: next}, nil
 }
 
@@ -62,7 +62,8 @@ func newPlan(of Subject, policy Policy, base time.Time, partial bool) *reminderv
 		Id: of.PlanID, Tenant: of.Tenant, RequestId: of.RequestID, LinkId: of.LinkID, Generation: of.Generation, Position: of.Position,
 		HolderId: of.HolderID, TimeZone: of.TimeZone, Traceparent: of.Traceparent,
 		Status: reminderv1.PlanStatus_PLAN_STATUS_RUNNING, BaseAt: timestamppb.New(base), Partial: partial,
-		FinalWait: durationpb.New(policy.FinalWait),
+		FinalWait: durationpb.New(policy.FinalWait), RotateWithin: durationpb.New(policy.RotateWithin),
+		MaxPerDay: uint32(policy.MaxPerDay), //nolint:gosec // 0 to 100 by Validate
 		Quiet: &reminderv1.Quiet{
 			From: durationpb.New(policy.Quiet.From), Until: durationpb.New(policy.Quiet.Until), Weekends: policy.Quiet.Weekends,
 		},
@@ -125,8 +126,8 @@ func (c Tick) Decide(p *reminderv1.Plan, now time.Time) (proto.Message, error) {
 	if used >= len(p.GetOffsets()) {
 		return &reminderv1.RemindersExhausted{LinkId: p.GetLinkId(), Generation: p.GetGeneration(), Sent: p.GetSent()}, nil
 	}
-	if InQuietHours(p.GetQuiet(), now, c.Zone) {
-		return &reminderv1.RemindersPostponed{NextAt: timestamppb.New(QuietEnd(p.GetQuiet(), now, c.Zone))}, nil
+	if free := freeAt(p, now, c.Zone); free.After(now) {
+		return &reminderv1.RemindersPostponed{NextAt: timestamppb.New(free)}, nil
 	}
 	for used < len(p.GetOffsets()) && !nextAfter(p, used, now).After(now) {
 		used++
@@ -134,7 +135,44 @@ func (c Tick) Decide(p *reminderv1.Plan, now time.Time) (proto.Message, error) {
 	return &reminderv1.ReminderDue{
 		Ordinal: p.GetSent() + 1, LinkId: p.GetLinkId(), Generation: p.GetGeneration(), HolderId: p.GetHolderId(), Partial: p.GetPartial(),
 		Used: uint32(used), NextAt: timestamppb.New(nextAfter(p, used, now)), //nolint:gosec // at most the number of offsets
+		Rotate: c.Link.GetExpiresAt().AsTime().Sub(now) < p.GetRotateWithin().AsDuration(), At: timestamppb.New(now),
 	}, nil
+}
+
+// freeAt returns the first instant from now on at which the signer may be reminded: outside quiet hours, and on a day that
+// has not had its reminders yet (spec 6.3, 6.5).
+func freeAt(p *reminderv1.Plan, now time.Time, zone *time.Location) time.Time {
+	if most := p.GetMaxPerDay(); most > 0 {
+		today := uint32(0)
+		for _, at := range p.GetSentAt() {
+			if sameDay(at.AsTime().In(zone), now.In(zone)) {
+				today++
+			}
+		}
+		if today >= most {
+			y, m, d := now.In(zone).Date()
+			now = time.Date(y, m, d+1, 0, 0, 0, 0, zone).UTC()
+		}
+	}
+	return QuietEnd(p.GetQuiet(), now, zone)
+}
+
+func sameDay(a, b time.Time) bool { return a.Year() == b.Year() && a.YearDay() == b.YearDay() }
+
+// Carry goes on with a plan for the generation that a reminder's new link began: nothing is counted anew.
+type Carry struct {
+	Of   Subject
+	From *reminderv1.Plan // of the generation before
+}
+
+// Decide states ReminderPlanned, unless there is a plan already or none ran.
+func (c Carry) Decide(p *reminderv1.Plan, _ time.Time) (proto.Message, error) {
+	if p.GetStatus() != reminderv1.PlanStatus_PLAN_STATUS_UNSPECIFIED || c.From.GetStatus() != reminderv1.PlanStatus_PLAN_STATUS_RUNNING {
+		return nil, nil
+	}
+	next := proto.CloneOf(c.From)
+	next.Id, next.Generation, next.HolderId, next.Traceparent = c.Of.PlanID, c.Of.Generation, c.Of.HolderID, c.Of.Traceparent
+	return &reminderv1.ReminderPlanned{Plan: next}, nil
 }
 
 // pointless returns the code that says why a reminder would make no sense; empty when it makes sense (spec 6.2).
@@ -174,6 +212,8 @@ func Evolve(p *reminderv1.Plan, fact proto.Message) *reminderv1.Plan {
 		return proto.CloneOf(f.GetPlan())
 	case *reminderv1.ReminderDue:
 		p.Sent, p.Used, p.NextAt = f.GetOrdinal(), f.GetUsed(), f.GetNextAt()
+		p.SentAt = append(p.SentAt, f.GetAt())
+		p.SentAt = p.SentAt[max(0, len(p.SentAt)-mostPerDay):]
 	case *reminderv1.RemindersPostponed:
 		p.NextAt = f.GetNextAt()
 	case *reminderv1.RemindersExhausted:

@@ -86,6 +86,12 @@ func TestLifeOfAPlan(t *testing.T) {
 		}(), want: []string{"Mon 10:00 ReminderDue", "Tue 09:00 ReminderDue", "Wed 09:00 RemindersExhausted"}},
 		"signed":             {begin(monday), func(l *tokenv1.Link) { l.Status = tokenv1.LinkStatus_LINK_STATUS_SIGNED }, []string{"Tue 09:00 RemindersStopped"}},
 		"expires in between": {begin(monday), func(l *tokenv1.Link) { l.ExpiresAt = timestamppb.New(monday.Add(48 * time.Hour)) }, []string{"Tue 09:00 ReminderDue", "Thu 09:00 RemindersStopped"}},
+		"two slots on one day": {plan: func() *reminderv1.Plan {
+			policy := rules.Defaults()
+			policy.Offsets = []time.Duration{time.Hour, 2 * time.Hour}
+			p, _ := apply(&reminderv1.Plan{}, rules.Begin{Of: ada, Policy: policy, At: monday}, monday)
+			return p
+		}(), want: []string{"Mon 10:00 ReminderDue", "Mon 11:00 RemindersPostponed", "Tue 08:00 ReminderDue", "Wed 08:00 RemindersExhausted"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			link := openLink()
@@ -104,7 +110,8 @@ func TestSlotsMissedInAnOutageCollapse(t *testing.T) {
 	tick := rules.Tick{Link: openLink(), Zone: time.UTC}
 	up := monday.Add(75 * time.Hour) // two slots passed
 	p, fact := apply(p, tick, up)
-	want := &reminderv1.ReminderDue{Ordinal: 1, LinkId: "lnk_1", Generation: 1, HolderId: "per_ada", Used: 2, NextAt: timestamppb.New(monday.Add(7 * 24 * time.Hour))}
+	want := &reminderv1.ReminderDue{Ordinal: 1, LinkId: "lnk_1", Generation: 1, HolderId: "per_ada", Used: 2,
+		NextAt: timestamppb.New(monday.Add(7 * 24 * time.Hour)), At: timestamppb.New(up)}
 	if diff := cmp.Diff(want, fact, protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -155,6 +162,33 @@ func TestPointless(t *testing.T) {
 	}
 }
 
+// A link that a reminder would find about to expire is replaced by it, and the plan goes on where it was.
+func TestRotationCarriesThePlanOn(t *testing.T) {
+	p, _ := apply(&reminderv1.Plan{}, rules.Begin{Of: ada, Policy: rules.Defaults(), At: monday}, monday)
+	link := openLink()
+	link.ExpiresAt = timestamppb.New(monday.Add(7*24*time.Hour + time.Hour))
+	for i, want := range []bool{false, false, true} {
+		var fact proto.Message
+		p, fact = apply(p, rules.Tick{Link: link, Zone: time.UTC}, rules.Deadline(p))
+		if due, ok := fact.(*reminderv1.ReminderDue); !ok || due.GetRotate() != want {
+			t.Fatalf("reminder %d: %v, want rotation %t", i+1, fact, want)
+		}
+	}
+	second := ada
+	second.PlanID, second.Generation = "rem_2", 2
+	next, fact := apply(&reminderv1.Plan{}, rules.Carry{Of: second, From: p}, monday)
+	if fact == nil || next.GetGeneration() != 2 || next.GetUsed() != 3 || !rules.Deadline(next).Equal(rules.Deadline(p)) {
+		t.Errorf("the plan goes on as %v", next)
+	}
+	if _, again := apply(next, rules.Begin{Of: second, Policy: rules.Defaults(), At: monday}, monday); again != nil {
+		t.Error("the message of the new generation begins the plan anew")
+	}
+	p, _ = apply(p, rules.Stop{Reason: "LinkSigned"}, monday)
+	if _, fact := apply(&reminderv1.Plan{}, rules.Carry{Of: second, From: p}, monday); fact != nil {
+		t.Error("a plan that had ended goes on")
+	}
+}
+
 // Final is final, and what never began is not ended.
 func TestEndsAndRepeats(t *testing.T) {
 	if _, fact := apply(&reminderv1.Plan{}, rules.Stop{Reason: "LinkSigned"}, monday); fact != nil {
@@ -183,6 +217,8 @@ func TestPolicyNamesWhatIsWrong(t *testing.T) {
 		"falling offsets":   func(p *rules.Policy) { p.Offsets = []time.Duration{2, 1} },
 		"an offset of 0":    func(p *rules.Policy) { p.PartialOffsets = []time.Duration{0} },
 		"no final wait":     func(p *rules.Policy) { p.FinalWait = 0 },
+		"too many a day":    func(p *rules.Policy) { p.MaxPerDay = 101 },
+		"rotate backwards":  func(p *rules.Policy) { p.RotateWithin = -1 },
 		"a day of 25 hours": func(p *rules.Policy) { p.Quiet.Until = 25 * time.Hour },
 		"always quiet":      func(p *rules.Policy) { p.Quiet = rules.Quiet{From: 0, Until: 24 * time.Hour} },
 		"nearly always":     func(p *rules.Policy) { p.Quiet = rules.Quiet{From: 8*time.Hour + 30*time.Minute, Until: 8 * time.Hour} },

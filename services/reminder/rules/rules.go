@@ -10,12 +10,14 @@
 //	running, partial: 1 h, 24 h after the last act ◄──┴── every act starts it anew
 //
 //	running -Tick, slot passed, quiet hours-----------------> running, moved to their end (6.3)
+//	running -Tick, slot passed, day had its reminder--------> running, moved to the next (6.5)
 //	running -Tick, slots passed-----------------------------> running, one reminder for all of them (6.2)
 //	running -Tick, last slot used and the final wait over---> exhausted: escalation takes over
 //	running -Tick, but it makes no sense any more-----------> stopped, with the reason (6.2)
 //	running -Stop: signed, declined, closed, rotated...-----> stopped, with the reason
 //
-// Exhausted and stopped are final: a new generation has a plan of its own.
+// Exhausted and stopped are final: a new generation has a plan of its own. One that a reminder itself began, because the
+// link would have expired soon (6.4), goes on with the plan of the generation before (Carry), or it would never end.
 //
 // Offsets count from the plan's base. The final wait counts from the last reminder, so that a signer who was reminded late,
 // after an outage or a night, has it in full. A reminder that is moved is still sent; slots that pass meanwhile are folded
@@ -31,11 +33,16 @@ import (
 // mostOffsets bounds a plan, so that its state stays small.
 const mostOffsets = 64
 
+// mostPerDay bounds what a plan remembers of a day.
+const mostPerDay = 100
+
 // Policy is a plan as a tenant has configured it; a plan keeps a copy, so that changing it does not touch what runs.
 type Policy struct {
 	Offsets        []time.Duration // of reminders after the message was accepted, rising
 	PartialOffsets []time.Duration // of reminders after a signer's last act, rising
 	FinalWait      time.Duration   // after the last reminder, before the plan is exhausted
+	RotateWithin   time.Duration   // a link that expires within this is replaced by the reminder
+	MaxPerDay      int             // reminders in one day of the signer's, up to 100; 0 is any number
 	Quiet          Quiet
 }
 
@@ -52,6 +59,8 @@ func Defaults() Policy {
 		Offsets:        []time.Duration{day, 3 * day, 7 * day},
 		PartialOffsets: []time.Duration{time.Hour, day},
 		FinalWait:      day,
+		RotateWithin:   day,
+		MaxPerDay:      1,
 		Quiet:          Quiet{From: 21 * time.Hour, Until: 8 * time.Hour},
 	}
 }
@@ -71,6 +80,12 @@ func (p Policy) Validate() error {
 	}
 	if p.FinalWait <= 0 {
 		wrong = append(wrong, fmt.Errorf("final wait is %s, give more than 0", p.FinalWait))
+	}
+	if p.RotateWithin < 0 {
+		wrong = append(wrong, fmt.Errorf("rotation is %s, give 0 or more", p.RotateWithin))
+	}
+	if p.MaxPerDay < 0 || p.MaxPerDay > mostPerDay {
+		wrong = append(wrong, fmt.Errorf("%d reminders a day, give 0 to %d", p.MaxPerDay, mostPerDay))
 	}
 	for name, d := range map[string]time.Duration{"quiet from": p.Quiet.From, "quiet until": p.Quiet.Until} {
 		if d < 0 || d > 24*time.Hour {
