@@ -22,6 +22,7 @@ type Host struct {
 	NATS      *nats.Conn
 	Redis     redis.UniversalClient
 	Keys      *keys.Ring
+	Files     keys.Dir // named PEM files beside the keys, such as the authority for PDF signatures
 	Clock     clock.Clock
 	Telemetry *telemetry.Telemetry
 	Logger    *slog.Logger

@@ -168,7 +168,7 @@ func (f *flags) open(tel *telemetry.Telemetry) (*Base, *config.Config, *rpc.Netw
 		password = secret.New(string(text))
 	}
 	base, err := Open(Options{
-		NATS: f.NATS, Redis: f.Redis, Password: password, MarksDir: f.Marks, Keys: ring, Clock: clock.System(),
+		NATS: f.NATS, Redis: f.Redis, Password: password, MarksDir: f.Marks, Keys: ring, Files: keys.Dir(f.Keys), Clock: clock.System(),
 		Telemetry: tel, Logger: tel.Log, Network: network, LazySync: f.AllowLazySync,
 	})
 	return base, tenants, network, err

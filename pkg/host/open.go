@@ -29,6 +29,7 @@ type Options struct {
 	Password  secret.Secret
 	MarksDir  string // where high-water marks are kept, outside the record
 	Keys      *keys.Ring
+	Files     keys.Dir
 	Clock     clock.Clock
 	Telemetry *telemetry.Telemetry
 	Logger    *slog.Logger
@@ -66,7 +67,7 @@ func Open(o Options) (*Base, error) {
 		return nil, errors.Join(err, rdb.Close())
 	}
 	return &Base{network: o.Network, host: Host{
-		NATS: nc, Redis: rdb, Keys: o.Keys, Clock: o.Clock, Telemetry: o.Telemetry, Logger: logger,
+		NATS: nc, Redis: rdb, Keys: o.Keys, Files: o.Files, Clock: o.Clock, Telemetry: o.Telemetry, Logger: logger,
 		Marks: eventlog.NewMarks(o.MarksDir, rdb), LazySync: o.LazySync,
 	}}, nil
 }

@@ -127,7 +127,10 @@ func (s *Service) inspect(ctx context.Context, tenant, requestID string, r *sign
 			return nil, err
 		}
 		documentID := eventlog.DeriveID(s.h.Keys, "doc", requestID, fmt.Sprint(i), string(s.h.Keys.MAC("cs.field.v1", []byte("document"), d.GetContent())))
-		header := &ceremonyv1.InspectHeader{Tenant: tenant, RequestId: requestID, DocumentId: documentID, Seats: uint32(len(r.GetSigners()))} //nolint:gosec // at most 50
+		header := &ceremonyv1.InspectHeader{
+			Tenant: tenant, RequestId: requestID, DocumentId: documentID, Seats: uint32(len(r.GetSigners())), //nolint:gosec // at most 50
+			Title: r.GetTitle(), Locale: r.GetSigners()[0].GetLocale(),
+		}
 		err = stream.Send(&ceremonyv1.InspectRequest{Part: &ceremonyv1.InspectRequest_Header{Header: header}})
 		for content := d.GetContent(); err == nil && len(content) > 0; {
 			n := min(chunkSize, len(content))

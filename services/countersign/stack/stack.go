@@ -179,7 +179,7 @@ func (s *stack) startServers(ctx context.Context) error {
 		}
 	}
 	base, err := host.Open(host.Options{
-		NATS: s.addresses.NATS, Redis: s.addresses.Redis, MarksDir: s.path("marks"), Keys: s.ring, Clock: clock.System(),
+		NATS: s.addresses.NATS, Redis: s.addresses.Redis, MarksDir: s.path("marks"), Keys: s.ring, Files: keys.Dir(s.path("keys")), Clock: clock.System(),
 		Telemetry: s.telemetry, Logger: s.telemetry.Log, Network: s.network, LazySync: c.AllowLazySync || c.SyncEvery > 0,
 	})
 	if err != nil {

@@ -750,8 +750,9 @@ type CeremonySigned struct {
 	Grace    bool   `protobuf:"varint,13,opt,name=grace,proto3" json:"grace,omitempty"`
 	HolderId string `protobuf:"bytes,14,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
 	// Salted commitments: sign.name, net.ip, net.ua. The words are notes in the vault.
-	Commitments   map[string][]byte `protobuf:"bytes,15,rep,name=commitments,proto3" json:"commitments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NoteIds       map[string]string `protobuf:"bytes,16,rep,name=note_ids,json=noteIds,proto3" json:"note_ids,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Commitments   map[string][]byte      `protobuf:"bytes,15,rep,name=commitments,proto3" json:"commitments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NoteIds       map[string]string      `protobuf:"bytes,16,rep,name=note_ids,json=noteIds,proto3" json:"note_ids,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -898,6 +899,13 @@ func (x *CeremonySigned) GetNoteIds() map[string]string {
 	return nil
 }
 
+func (x *CeremonySigned) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // CeremonyDeclined says that a signer will not sign.
 type CeremonyDeclined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -905,6 +913,7 @@ type CeremonyDeclined struct {
 	Position      uint32                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	SessionId     string                 `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	ReasonId      string                 `protobuf:"bytes,4,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -967,6 +976,13 @@ func (x *CeremonyDeclined) GetReasonId() string {
 	return ""
 }
 
+func (x *CeremonyDeclined) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 var File_countersign_ceremony_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_ceremony_v1_facts_proto_rawDesc = "" +
@@ -1026,7 +1042,7 @@ const file_countersign_ceremony_v1_facts_proto_rawDesc = "" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x03 \x01(\tR\tsessionId\x12:\n" +
-	"\aconsent\x18\x04 \x01(\v2 .countersign.ceremony.v1.ConsentR\aconsent\"\x86\x06\n" +
+	"\aconsent\x18\x04 \x01(\v2 .countersign.ceremony.v1.ConsentR\aconsent\"\xb2\x06\n" +
 	"\x0eCeremonySigned\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12\x1d\n" +
@@ -1046,19 +1062,21 @@ const file_countersign_ceremony_v1_facts_proto_rawDesc = "" +
 	"\x05grace\x18\r \x01(\bR\x05grace\x12\x1b\n" +
 	"\tholder_id\x18\x0e \x01(\tR\bholderId\x12Z\n" +
 	"\vcommitments\x18\x0f \x03(\v28.countersign.ceremony.v1.CeremonySigned.CommitmentsEntryR\vcommitments\x12O\n" +
-	"\bnote_ids\x18\x10 \x03(\v24.countersign.ceremony.v1.CeremonySigned.NoteIdsEntryR\anoteIds\x1a>\n" +
+	"\bnote_ids\x18\x10 \x03(\v24.countersign.ceremony.v1.CeremonySigned.NoteIdsEntryR\anoteIds\x12*\n" +
+	"\x02at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x1a>\n" +
 	"\x10CommitmentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a:\n" +
 	"\fNoteIdsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaf\x01\n" +
 	"\x10CeremonyDeclined\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x03 \x01(\tR\tsessionId\x12\x1b\n" +
-	"\treason_id\x18\x04 \x01(\tR\breasonId*\x8d\x01\n" +
+	"\treason_id\x18\x04 \x01(\tR\breasonId\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at*\x8d\x01\n" +
 	"\n" +
 	"SeatStatus\x12\x1b\n" +
 	"\x17SEAT_STATUS_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -1110,11 +1128,13 @@ var file_countersign_ceremony_v1_facts_proto_depIdxs = []int32{
 	6,  // 8: countersign.ceremony.v1.ConsentGiven.consent:type_name -> countersign.ceremony.v1.Consent
 	12, // 9: countersign.ceremony.v1.CeremonySigned.commitments:type_name -> countersign.ceremony.v1.CeremonySigned.CommitmentsEntry
 	13, // 10: countersign.ceremony.v1.CeremonySigned.note_ids:type_name -> countersign.ceremony.v1.CeremonySigned.NoteIdsEntry
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	14, // 11: countersign.ceremony.v1.CeremonySigned.at:type_name -> google.protobuf.Timestamp
+	14, // 12: countersign.ceremony.v1.CeremonyDeclined.at:type_name -> google.protobuf.Timestamp
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_countersign_ceremony_v1_facts_proto_init() }

@@ -159,6 +159,10 @@ type InspectHeader struct {
 	Tenant     string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	RequestId  string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	DocumentId string                 `protobuf:"bytes,3,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
+	// Shown on the signature page.
+	Title string `protobuf:"bytes,5,opt,name=title,proto3" json:"title,omitempty"`
+	// BCP 47 tag of the signature page's words; empty is English.
+	Locale string `protobuf:"bytes,6,opt,name=locale,proto3" json:"locale,omitempty"`
 	// How many signer positions need room for a visible signature.
 	Seats         uint32 `protobuf:"varint,4,opt,name=seats,proto3" json:"seats,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -212,6 +216,20 @@ func (x *InspectHeader) GetRequestId() string {
 func (x *InspectHeader) GetDocumentId() string {
 	if x != nil {
 		return x.DocumentId
+	}
+	return ""
+}
+
+func (x *InspectHeader) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *InspectHeader) GetLocale() string {
+	if x != nil {
+		return x.Locale
 	}
 	return ""
 }
@@ -1137,13 +1155,15 @@ const file_countersign_ceremony_v1_service_proto_rawDesc = "" +
 	"\x0eInspectRequest\x12@\n" +
 	"\x06header\x18\x01 \x01(\v2&.countersign.ceremony.v1.InspectHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\r\n" +
-	"\x04part\x12\x05\xbaH\x02\b\x01\"\xe6\x01\n" +
+	"\x04part\x12\x05\xbaH\x02\b\x01\"\xaa\x02\n" +
 	"\rInspectHeader\x120\n" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x12?\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\trequestId\x12A\n" +
 	"\vdocument_id\x18\x03 \x01(\tB \xbaH\x1dr\x1b2\x19^doc_[A-Za-z0-9_-]{1,60}$R\n" +
-	"documentId\x12\x1f\n" +
+	"documentId\x12!\n" +
+	"\x05title\x18\x05 \x01(\tB\v\xbaH\x05r\x03\x18\xc8\x01\x80\x01\x01R\x05title\x12\x1f\n" +
+	"\x06locale\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18#R\x06locale\x12\x1f\n" +
 	"\x05seats\x18\x04 \x01(\rB\t\xbaH\x06*\x04\x182(\x01R\x05seats\"P\n" +
 	"\x0fInspectResponse\x12=\n" +
 	"\bdocument\x18\x01 \x01(\v2!.countersign.ceremony.v1.DocumentR\bdocument\"\x87\x01\n" +

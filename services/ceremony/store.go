@@ -1,0 +1,128 @@
+package ceremony
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/keys"
+	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
+)
+
+// bucket is the object store of documents.
+const bucket = "DOCUMENTS"
+
+// storeConfig is the stream of the object store as nats.go lays it out (ADR-20): `init` makes it, so that a lost store is never
+// replaced by an empty one.
+func storeConfig() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: "OBJ_" + bucket, Subjects: []string{"$O." + bucket + ".C.>", "$O." + bucket + ".M.>"},
+		Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew, AllowRollup: true, AllowDirect: true,
+	}
+}
+
+// store keeps revisions by their digest, encrypted under a key of their request.
+type store struct {
+	objects jetstream.ObjectStore
+	ring    *keys.Ring
+}
+
+func openStore(ctx context.Context, js jetstream.JetStream, ring *keys.Ring) (*store, error) {
+	objects, err := js.ObjectStore(ctx, bucket)
+	if err != nil {
+		return nil, fmt.Errorf("ceremony: open the document store: %w", err)
+	}
+	return &store{objects: objects, ring: ring}, nil
+}
+
+// aead returns the cipher of a request's documents.
+func (s *store) aead(tenant, requestID string) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(s.ring.MAC("cs.document.v1", []byte(tenant), []byte(requestID)))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// put stores bytes durably under a name; the same name again is the same content, and nothing is written.
+func (s *store) put(ctx context.Context, tenant, requestID, name string, plain []byte) error {
+	name = tenant + "/" + requestID + "/" + name
+	if _, err := s.objects.GetInfo(ctx, name); err == nil {
+		return nil
+	} else if !errors.Is(err, jetstream.ErrObjectNotFound) {
+		return fmt.Errorf("ceremony: look for a document: %w", err)
+	}
+	aead, err := s.aead(tenant, requestID)
+	if err != nil {
+		return err
+	}
+	// A random nonce: few enough objects share a key that two are never the same (NIST SP 800-38D 8.3).
+	nonce := make([]byte, aead.NonceSize())
+	rand.Read(nonce)
+	if _, err := s.objects.PutBytes(ctx, name, aead.Seal(nonce, nonce, plain, []byte(name))); err != nil {
+		return fmt.Errorf("ceremony: store a document: %w", err)
+	}
+	return nil
+}
+
+func (s *store) get(ctx context.Context, tenant, requestID, name string) ([]byte, error) {
+	name = tenant + "/" + requestID + "/" + name
+	sealed, err := s.objects.GetBytes(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, failure.DocumentNotReady
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ceremony: read a document: %w", err)
+	}
+	aead, err := s.aead(tenant, requestID)
+	if err != nil {
+		return nil, err
+	}
+	if len(sealed) < aead.NonceSize() {
+		return nil, errors.New("ceremony: a stored document is cut short")
+	}
+	plain, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], []byte(name))
+	if err != nil {
+		return nil, errors.New("ceremony: a stored document is not what was put, or was put under other keys")
+	}
+	return plain, nil
+}
+
+// keep stores a revision under its digest.
+func (s *store) keep(ctx context.Context, tenant, requestID string, revision []byte) ([]byte, error) {
+	sum := sha256.Sum256(revision)
+	return sum[:], s.put(ctx, tenant, requestID, hex.EncodeToString(sum[:]), revision)
+}
+
+// revision returns the bytes with a digest.
+func (s *store) revision(ctx context.Context, tenant, requestID string, sum []byte) ([]byte, error) {
+	return s.get(ctx, tenant, requestID, hex.EncodeToString(sum))
+}
+
+// keepDescription stores what intake found out, until the request is accepted.
+func (s *store) keepDescription(ctx context.Context, tenant, requestID string, d *ceremonyv1.Document) error {
+	body, err := proto.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return s.put(ctx, tenant, requestID, d.GetId(), body)
+}
+
+// describe returns what intake found out about a document.
+func (s *store) describe(ctx context.Context, tenant, requestID, documentID string) (*ceremonyv1.Document, error) {
+	body, err := s.get(ctx, tenant, requestID, documentID)
+	if err != nil {
+		return nil, err
+	}
+	d := &ceremonyv1.Document{}
+	return d, proto.Unmarshal(body, d)
+}
