@@ -52,7 +52,12 @@ func (h *Host) Tracer(service string) trace.Tracer { return h.Telemetry.Tracer("
 
 // Facts opens a service's stream of facts, after checking that it is the one it was and under the keys of this process.
 func (h *Host) Facts(ctx context.Context, service string) (*eventlog.Log, error) {
-	log, err := eventlog.OpenLog(ctx, h.NATS, eventlog.FactsStream(service))
+	return h.Open(ctx, eventlog.FactsStream(service))
+}
+
+// Open opens a stream whose record must be whole: see Facts.
+func (h *Host) Open(ctx context.Context, stream string) (*eventlog.Log, error) {
+	log, err := eventlog.OpenLog(ctx, h.NATS, stream)
 	if err != nil {
 		return nil, err
 	}
