@@ -82,30 +82,34 @@ func (p *process) call(ctx, stop context.Context, limit time.Duration, req reque
 		if a.err == nil {
 			return a.res, nil
 		}
-		if code := p.end(); code == exitTime || code == exitMemory {
+		if code := p.end(patience); code == exitTime || code == exitMemory {
 			return response{}, errLimit
 		}
 		return response{}, fmt.Errorf("%w: %w", errCrash, a.err)
 	case <-timer.C:
-		p.end()
+		p.end(0)
 		<-done
 		return response{}, errLimit
 	case <-ctx.Done():
-		p.end()
+		p.end(0)
 		<-done
 		return response{}, ctx.Err()
 	case <-stop.Done():
-		p.end()
+		p.end(0)
 		<-done
 		return response{}, ErrClosed
 	}
 }
 
-// end kills the process, waits for its end and returns its exit code, -1 if a signal ended it. It may be called again.
-func (p *process) end() int {
+// patience is how long a process whose output has ended may take to leave, so that its exit code says why.
+const patience = 200 * time.Millisecond
+
+// end kills the process unless it leaves by itself within wait, and returns its exit code, -1 if a signal ended it.
+// It may be called again. With a wait, nothing else may be reading from the process.
+func (p *process) end(wait time.Duration) int {
 	p.ended.Do(func() {
 		_ = p.in.Close()
-		if !p.leaving() {
+		if wait == 0 || !p.leaves(wait) {
 			_ = p.cmd.Process.Kill()
 		}
 		_ = p.cmd.Wait()
@@ -114,19 +118,18 @@ func (p *process) end() int {
 	return p.code
 }
 
-// leaving waits a moment for a process whose output has ended: it is on its way out, and its exit code says why.
-func (p *process) leaving() bool {
+func (p *process) leaves(wait time.Duration) bool {
 	gone := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, p.out)
 		close(gone)
 	}()
-	patience := time.NewTimer(200 * time.Millisecond)
-	defer patience.Stop()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
 	case <-gone:
 		return true
-	case <-patience.C:
+	case <-timer.C:
 		return false
 	}
 }

@@ -233,7 +233,7 @@ func (s *Sandbox) start(ctx context.Context, sl *slot) error {
 	case err != nil:
 		return err
 	case res.Error != "":
-		p.end()
+		p.end(0)
 		return fmt.Errorf("pdf: helper does not start: %s", res.Error)
 	}
 	sl.process = p
@@ -242,7 +242,7 @@ func (s *Sandbox) start(ctx context.Context, sl *slot) error {
 
 func (sl *slot) empty() {
 	if sl.process != nil {
-		sl.process.end()
+		sl.process.end(0)
 		sl.process = nil
 	}
 }
