@@ -3,6 +3,8 @@ package delivery
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/telemetry"
 	deliveryv1 "countersign.dev/proto/countersign/delivery/v1"
@@ -82,24 +84,30 @@ func (s *Service) onRerouted(ctx context.Context, e eventlog.Event, f *tokenv1.L
 
 // onCompleted sends everybody who signed a copy.
 func (s *Service) onCompleted(ctx context.Context, e eventlog.Event, _ *tokenv1.RequestCompleted) error {
-	return s.tellSigners(ctx, e, deliveryv1.Kind_KIND_COMPLETED, "", func(seat *tokenv1.Seat) bool { return true })
+	return s.tellSigners(ctx, e, &deliveryv1.Delivery{Kind: deliveryv1.Kind_KIND_COMPLETED}, func(*tokenv1.Seat) bool { return true })
 }
 
 // onDeclined tells the others who knew of the request.
 func (s *Service) onDeclined(ctx context.Context, e eventlog.Event, f *tokenv1.RequestDeclined) error {
-	return s.tellSigners(ctx, e, deliveryv1.Kind_KIND_DECLINED, "", func(seat *tokenv1.Seat) bool {
+	decliner, err := s.links.GetLink(ctx, &tokenv1.GetLinkRequest{Tenant: e.Key.Tenant, LinkId: f.GetLinkId()})
+	if err != nil {
+		return err
+	}
+	d := &deliveryv1.Delivery{Kind: deliveryv1.Kind_KIND_DECLINED, SubjectId: decliner.GetLink().GetHolderId()}
+	return s.tellSigners(ctx, e, d, func(seat *tokenv1.Seat) bool {
 		return seat.GetLinkId() != f.GetLinkId() && seat.GetStatus() != tokenv1.SeatStatus_SEAT_STATUS_WAITING
 	})
 }
 
 func (s *Service) onCancelled(ctx context.Context, e eventlog.Event, f *tokenv1.RequestCancelled) error {
-	return s.tellSigners(ctx, e, deliveryv1.Kind_KIND_CANCELLED, f.GetReasonId(), func(seat *tokenv1.Seat) bool {
+	d := &deliveryv1.Delivery{Kind: deliveryv1.Kind_KIND_CANCELLED, NoteId: f.GetReasonId()}
+	return s.tellSigners(ctx, e, d, func(seat *tokenv1.Seat) bool {
 		return seat.GetStatus() != tokenv1.SeatStatus_SEAT_STATUS_WAITING
 	})
 }
 
-// tellSigners plans a message to whoever holds the seats that which chooses.
-func (s *Service) tellSigners(ctx context.Context, e eventlog.Event, kind deliveryv1.Kind, noteID string, which func(*tokenv1.Seat) bool) error {
+// tellSigners plans a message like model to whoever holds the seats that which chooses.
+func (s *Service) tellSigners(ctx context.Context, e eventlog.Event, model *deliveryv1.Delivery, which func(*tokenv1.Seat) bool) error {
 	r, err := eventlog.StateOf[*tokenv1.Request](e)
 	if err != nil {
 		return eventlog.Poison(err)
@@ -116,7 +124,8 @@ func (s *Service) tellSigners(ctx context.Context, e eventlog.Event, kind delive
 		if holder == "" {
 			continue // closed before it was ever issued: nobody was written to
 		}
-		d := &deliveryv1.Delivery{Kind: kind, LinkId: seat.GetLinkId(), Generation: link.GetLink().GetGeneration(), RecipientId: holder, NoteId: noteID}
+		d := proto.CloneOf(model)
+		d.LinkId, d.Generation, d.RecipientId = seat.GetLinkId(), link.GetLink().GetGeneration(), holder
 		if err := s.plan(ctx, e, d); err != nil {
 			return err
 		}
