@@ -21,22 +21,22 @@ const Name = "identity"
 
 // Config is every setting of the service. Durations take any value from a second on.
 type Config struct {
-	CodeLife  time.Duration `help:"How long a one-time code is good for." default:"10m" env:"CODE_LIFE"`
-	CodeTries int           `help:"Answers that one code bears, 1 to 64." default:"5" env:"CODE_TRIES"`
-	Cooldown  time.Duration `help:"Wait between two codes to one signer; 0 is none." default:"30s" env:"COOLDOWN"`
+	CodeLife  time.Duration `help:"How long a one-time code is good for." default:"10m" env:"COUNTERSIGN_IDENTITY_CODE_LIFE"`
+	CodeTries int           `help:"Answers that one code bears, 1 to 64." default:"5" env:"COUNTERSIGN_IDENTITY_CODE_TRIES"`
+	Cooldown  time.Duration `help:"Wait between two codes to one signer; 0 is none." default:"30s" env:"COUNTERSIGN_IDENTITY_COOLDOWN"`
 
-	ShortWindow time.Duration `help:"Window of the short limit on codes." default:"10m" env:"SHORT_WINDOW"`
-	ShortSends  int           `help:"Codes to one signer within the short window, 1 to 64." default:"3" env:"SHORT_SENDS"`
-	LongWindow  time.Duration `help:"Window of the long limit on codes." default:"24h" env:"LONG_WINDOW"`
-	LongSends   int           `help:"Codes to one signer within the long window, 1 to 64." default:"10" env:"LONG_SENDS"`
+	ShortWindow time.Duration `help:"Window of the short limit on codes." default:"10m" env:"COUNTERSIGN_IDENTITY_SHORT_WINDOW"`
+	ShortSends  int           `help:"Codes to one signer within the short window, 1 to 64." default:"3" env:"COUNTERSIGN_IDENTITY_SHORT_SENDS"`
+	LongWindow  time.Duration `help:"Window of the long limit on codes." default:"24h" env:"COUNTERSIGN_IDENTITY_LONG_WINDOW"`
+	LongSends   int           `help:"Codes to one signer within the long window, 1 to 64." default:"10" env:"COUNTERSIGN_IDENTITY_LONG_SENDS"`
 
-	LockAfter  int           `help:"Wrong codes within the lock window that lock a signer, 1 to 64." default:"10" env:"LOCK_AFTER"`
-	LockWindow time.Duration `help:"Window in which wrong codes are counted." default:"1h" env:"LOCK_WINDOW"`
-	Lock       time.Duration `help:"How long the first lock lasts; each further one lasts twice as long." default:"15m" env:"LOCK"`
-	LockMost   time.Duration `help:"The longest lock." default:"720h" env:"LOCK_MOST"`
-	Ceiling    int           `help:"Wrong codes without a right one from which on every lock is the longest, up to 100." default:"100" env:"CEILING"`
+	LockAfter  int           `help:"Wrong codes within the lock window that lock a signer, 1 to 64." default:"10" env:"COUNTERSIGN_IDENTITY_LOCK_AFTER"`
+	LockWindow time.Duration `help:"Window in which wrong codes are counted." default:"1h" env:"COUNTERSIGN_IDENTITY_LOCK_WINDOW"`
+	Lock       time.Duration `help:"How long the first lock lasts; each further one lasts twice as long." default:"15m" env:"COUNTERSIGN_IDENTITY_LOCK"`
+	LockMost   time.Duration `help:"The longest lock." default:"720h" env:"COUNTERSIGN_IDENTITY_LOCK_MOST"`
+	Ceiling    int           `help:"Wrong codes without a right one from which on every lock is the longest, up to 100." default:"100" env:"COUNTERSIGN_IDENTITY_CEILING"`
 
-	EvidenceLife time.Duration `help:"How long a proved mailbox is good for, in the browser that proved it." default:"1h" env:"EVIDENCE_LIFE"`
+	EvidenceLife time.Duration `help:"How long a proved mailbox is good for, in the browser that proved it." default:"1h" env:"COUNTERSIGN_IDENTITY_EVIDENCE_LIFE"`
 }
 
 // Defaults returns the settings of spec 5.2 and security 2.3.

@@ -253,16 +253,18 @@ type Escalation struct {
 	Status     Status                 `protobuf:"varint,7,opt,name=status,proto3,enum=countersign.escalation.v1.Status" json:"status,omitempty"`
 	Trigger    Trigger                `protobuf:"varint,8,opt,name=trigger,proto3,enum=countersign.escalation.v1.Trigger" json:"trigger,omitempty"`
 	// Name and digest of the policy's text, so that `why` can show which one it was.
-	Policy       string                 `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
-	PolicySha256 []byte                 `protobuf:"bytes,10,opt,name=policy_sha256,json=policySha256,proto3" json:"policy_sha256,omitempty"`
-	Steps        []*Step                `protobuf:"bytes,11,rep,name=steps,proto3" json:"steps,omitempty"`
-	NextStep     uint32                 `protobuf:"varint,12,opt,name=next_step,json=nextStep,proto3" json:"next_step,omitempty"`
-	NextAt       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
-	HolderId     string                 `protobuf:"bytes,14,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
-	ManagerId    string                 `protobuf:"bytes,15,opt,name=manager_id,json=managerId,proto3" json:"manager_id,omitempty"`
+	Policy       string  `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
+	PolicySha256 []byte  `protobuf:"bytes,10,opt,name=policy_sha256,json=policySha256,proto3" json:"policy_sha256,omitempty"`
+	Steps        []*Step `protobuf:"bytes,11,rep,name=steps,proto3" json:"steps,omitempty"`
+	// How many steps were taken; so the index of the next one.
+	NextStep  uint32                 `protobuf:"varint,12,opt,name=next_step,json=nextStep,proto3" json:"next_step,omitempty"`
+	NextAt    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
+	HolderId  string                 `protobuf:"bytes,14,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
+	ManagerId string                 `protobuf:"bytes,15,opt,name=manager_id,json=managerId,proto3" json:"manager_id,omitempty"`
 	// Alternates not tried yet.
-	AlternateIds  []string `protobuf:"bytes,16,rep,name=alternate_ids,json=alternateIds,proto3" json:"alternate_ids,omitempty"`
-	Traceparent   string   `protobuf:"bytes,17,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	AlternateIds []string `protobuf:"bytes,16,rep,name=alternate_ids,json=alternateIds,proto3" json:"alternate_ids,omitempty"`
+	// The traceparent of what began it, so that a step days later is linked to it.
+	Traceparent   string `protobuf:"bytes,17,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -463,7 +465,8 @@ func (x *EscalationTriggered) GetEscalation() *Escalation {
 
 // ManagerNotified says that the manager is to be told.
 type ManagerNotified struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 for the first step of the policy.
 	Step          uint32                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
 	LinkId        string                 `protobuf:"bytes,2,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
 	Generation    uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -548,7 +551,8 @@ func (x *ManagerNotified) GetNextAt() *timestamppb.Timestamp {
 
 // AlternateRouted says that an alternate is to hold the position.
 type AlternateRouted struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 for the first step of the policy.
 	Step           uint32                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
 	LinkId         string                 `protobuf:"bytes,2,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
 	Generation     uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -633,7 +637,8 @@ func (x *AlternateRouted) GetNextAt() *timestamppb.Timestamp {
 
 // RequestStuck says that the policy ends in cancelling the request.
 type RequestStuck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 for the first step of the policy.
 	Step          uint32                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
 	NextAt        *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -686,7 +691,8 @@ func (x *RequestStuck) GetNextAt() *timestamppb.Timestamp {
 
 // PlatformTold says that the platform is to hear of it.
 type PlatformTold struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 for the first step of the policy.
 	Step          uint32                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
 	Position      uint32                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	NextAt        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
@@ -747,9 +753,10 @@ func (x *PlatformTold) GetNextAt() *timestamppb.Timestamp {
 
 // StepSkipped says that a step had nobody to act on.
 type StepSkipped struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Step   uint32                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
-	Action Action                 `protobuf:"varint,2,opt,name=action,proto3,enum=countersign.escalation.v1.Action" json:"action,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 for the first step of the policy.
+	Step   uint32 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	Action Action `protobuf:"varint,2,opt,name=action,proto3,enum=countersign.escalation.v1.Action" json:"action,omitempty"`
 	// Why, in the words of `why`.
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	NextAt        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
