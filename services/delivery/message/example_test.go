@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"countersign.dev/services/delivery/message"
@@ -23,7 +24,8 @@ func ExampleRender() {
 	}
 	fmt.Println(r.Subject)
 	fmt.Println()
-	fmt.Print(r.Text)
+	text, _, _ := strings.Cut(r.Text, "\n-- \n") // the signature: how to reach support, and who sent this
+	fmt.Println(text)
 	// Output:
 	// Please sign: Offer letter
 	//
@@ -45,8 +47,4 @@ func ExampleRender() {
 	// Should you be too late, the same page gives you a new link.
 	//
 	// The link is meant for you alone. Please do not forward this email.
-	//
-	// --
-	// Questions? Contact Acme: help@acme.test
-	// Acme sent this message through Countersign on behalf of Alex Moreau.
 }
