@@ -1,0 +1,83 @@
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"countersign.dev/pkg/eventlog"
+)
+
+// Erase destroys what is kept under an id, for good: after nil it cannot be read, and its data key is overwritten on disk.
+// Erasing twice is harmless; an id under which nothing was kept is barred. After an error, erase again: it goes on where it
+// stopped.
+func (v *Vault) Erase(ctx context.Context, tenant, id string) error {
+	p := place{tenant, id}
+	if err := p.validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callFor)
+	defer cancel()
+	key, err := v.bury(ctx, p)
+	if err != nil {
+		return fmt.Errorf("vault: erase: %w", err)
+	}
+	if key > 0 {
+		if err := overwrite(ctx, v.keys, key); err != nil {
+			return fmt.Errorf("vault: erase a key: %w", err)
+		}
+	}
+	return v.deleteValue(ctx, p)
+}
+
+// bury puts the tombstone, where there is none yet, and returns the sequence of the key that it is for. It comes before
+// anything is deleted: from here on no Put can make a new key, and after a crash whoever erases again knows what is left.
+func (v *Vault) bury(ctx context.Context, p place) (key uint64, err error) {
+	for {
+		last := uint64(0)
+		switch e, err := v.keys.LeaderLast(ctx, p.keySubject()); {
+		case err == nil && isTombstone(e.Data):
+			return buried(e.Data), nil
+		case err == nil:
+			last = e.Sequence
+		case !errors.Is(err, eventlog.ErrNotFound):
+			return 0, err
+		}
+		_, err := v.keys.Append(ctx, message(p.keySubject(), newTombstone(last)), rand.Text(), last)
+		if !errors.Is(err, eventlog.ErrConflict) {
+			return last, err
+		}
+	}
+}
+
+// deleteValue deletes the ciphertext, which nothing can read any more. Older versions of it were pushed out by newer ones.
+func (v *Vault) deleteValue(ctx context.Context, p place) error {
+	for {
+		e, err := v.values.LeaderLast(ctx, p.valueSubject())
+		switch {
+		case errors.Is(err, eventlog.ErrNotFound):
+			return nil
+		case err != nil:
+			return fmt.Errorf("vault: erase a value: %w", err)
+		}
+		if err := overwrite(ctx, v.values, e.Sequence); err != nil {
+			return fmt.Errorf("vault: erase a value: %w", err)
+		}
+	}
+}
+
+// overwrite has a message replaced by noise in the server's files. One that is gone is no error.
+func overwrite(ctx context.Context, log *eventlog.Log, sequence uint64) error {
+	err := log.Stream().SecureDeleteMsg(ctx, sequence)
+	if err == nil {
+		return nil
+	}
+	// Deleted by somebody else meanwhile, or by an earlier call whose answer was lost?
+	if _, look := log.Stream().GetMsg(ctx, sequence); errors.Is(look, jetstream.ErrMsgNotFound) {
+		return nil
+	}
+	return err
+}

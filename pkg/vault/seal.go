@@ -1,0 +1,175 @@
+package vault
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	"countersign.dev/pkg/keys"
+)
+
+const (
+	keySize  = 32 // AES-256
+	saltSize = 32
+	idSize   = 8 // bytes of keys.Ring.ID
+
+	// First bytes. A tombstone is followed by the sequence of the key that it buries, 8 bytes, 0 = there was none.
+	tombstone = 0
+	version1  = 1
+
+	// The labels are part of the format on disk.
+	kekLabel  = "cs.vault.kek.v1"
+	sealLabel = "cs.vault.seal.v1"
+)
+
+// Sealer encrypts what must be kept but belongs to nobody's id, such as a message among the dead letters.
+type Sealer struct {
+	id      [idSize]byte // of the master key, so that a wrong one is named
+	kek     []byte       // wraps data keys
+	sealing []byte       // for Seal
+}
+
+// NewSealer returns a sealer under the ring's master key. It needs no streams.
+func NewSealer(ring *keys.Ring) *Sealer {
+	s := &Sealer{kek: ring.Derive(kekLabel, keySize), sealing: ring.Derive(sealLabel, keySize)}
+	if n, err := hex.Decode(s.id[:], []byte(ring.ID())); err != nil || n != idSize {
+		panic("vault: a ring's id has changed its form")
+	}
+	return s
+}
+
+// Seal encrypts plaintext under the master key. It is not erased with anybody: keep what was sealed no longer than needed.
+func (s *Sealer) Seal(plaintext []byte) ([]byte, error) {
+	return seal(s.header(), s.sealing, bind("sealed", place{}), plaintext)
+}
+
+// Unseal returns what Seal was given, or ErrWrongKey or ErrDamaged.
+func (s *Sealer) Unseal(sealed []byte) ([]byte, error) {
+	box, err := s.body(sealed)
+	if err != nil {
+		return nil, err
+	}
+	return open(box, s.sealing, bind("sealed", place{}))
+}
+
+// wrap encrypts a data key for its place.
+func (s *Sealer) wrap(key []byte, p place) ([]byte, error) {
+	return seal(s.header(), s.kek, bind("key", p), key)
+}
+
+// unwrap returns the data key of a message of the keys stream; ErrErased for a tombstone.
+func (s *Sealer) unwrap(wrapped []byte, p place) ([]byte, error) {
+	if isTombstone(wrapped) {
+		return nil, ErrErased
+	}
+	box, err := s.body(wrapped)
+	if err != nil {
+		return nil, err
+	}
+	return open(box, s.kek, bind("key", p))
+}
+
+func (s *Sealer) sealValue(key []byte, p place, plaintext []byte) ([]byte, error) {
+	return seal([]byte{version1}, key, bind("value", p), plaintext)
+}
+
+func (s *Sealer) openValue(key []byte, p place, sealed []byte) ([]byte, error) {
+	if len(sealed) == 0 || sealed[0] != version1 {
+		return nil, fmt.Errorf("%w: not a value of this version", ErrDamaged)
+	}
+	return open(sealed[1:], key, bind("value", p))
+}
+
+// open reads a value through its wrapped key.
+func (s *Sealer) open(p place, wrapped, sealed []byte) ([]byte, error) {
+	key, err := s.unwrap(wrapped, p)
+	if err != nil {
+		return nil, err
+	}
+	return s.openValue(key, p, sealed)
+}
+
+// header leads what is under the master key: the version, and which master key.
+func (s *Sealer) header() []byte { return append([]byte{version1}, s.id[:]...) }
+
+// body checks the header and returns what follows.
+func (s *Sealer) body(sealed []byte) ([]byte, error) {
+	if len(sealed) < 1+idSize || sealed[0] != version1 {
+		return nil, fmt.Errorf("%w: not a box of this version", ErrDamaged)
+	}
+	if id := sealed[1 : 1+idSize]; string(id) != string(s.id[:]) {
+		return nil, fmt.Errorf("%w: it is under %x, this process has %x: start it with the key directory that belongs to these data", ErrWrongKey, id, s.id)
+	}
+	return sealed[1+idSize:], nil
+}
+
+// newTombstone marks an id as erased. It names the message that is to be overwritten, so that whoever finds it can finish.
+func newTombstone(keySequence uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{tombstone}, keySequence)
+}
+
+func isTombstone(data []byte) bool { return len(data) == 1+8 && data[0] == tombstone }
+
+// buried returns the sequence of the key that a tombstone is for.
+func buried(data []byte) uint64 { return binary.BigEndian.Uint64(data[1:]) }
+
+// bind returns what is authenticated beside a ciphertext: bytes that are moved to another kind, tenant or id do not open there.
+// Each part is led by its length.
+func bind(kind string, p place) []byte {
+	var b []byte
+	for _, part := range []string{kind, p.tenant, p.id} {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(len(part))), part...)
+	}
+	return b
+}
+
+// seal appends salt and AES-256-GCM ciphertext to dst. Keys here live for years and seal any number of messages, which
+// random 96-bit nonces allow only 2^32 of (NIST SP 800-38D 8.3). So each message has an AES key of its own, derived from the
+// key and a random salt of 256 bits, and the nonce of that key's only message may be zero.
+func seal(dst, key, aad, plaintext []byte) ([]byte, error) {
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // never fails: crypto/rand ends the process instead
+	gcm, err := once(key, salt)
+	if err != nil {
+		return nil, err
+	}
+	return gcm.Seal(append(dst, salt...), make([]byte, gcm.NonceSize()), plaintext, aad), nil
+}
+
+// open is the reverse of seal, without dst.
+func open(box, key, aad []byte) ([]byte, error) {
+	if len(box) < saltSize {
+		return nil, fmt.Errorf("%w: too short", ErrDamaged)
+	}
+	gcm, err := once(key, box[:saltSize])
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := gcm.Open(nil, make([]byte, gcm.NonceSize()), box[saltSize:], aad)
+	if err != nil {
+		return nil, ErrDamaged // whatever it was, the cipher tells no more
+	}
+	return plaintext, nil
+}
+
+// once returns the cipher of one message.
+func once(key, salt []byte) (cipher.AEAD, error) {
+	messageKey, err := hkdf.Key(sha256.New, key, salt, "cs.vault.message.v1", keySize)
+	if err != nil {
+		return nil, fmt.Errorf("vault: derive a message key: %w", err)
+	}
+	block, err := aes.NewCipher(messageKey)
+	if err != nil {
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	return gcm, nil
+}
