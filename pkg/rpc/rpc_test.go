@@ -311,6 +311,21 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+func TestAToken(t *testing.T) {
+	t.Parallel()
+	w := start(t, service{unary: func(ctx context.Context, _ *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+		return &testgrpc.SimpleResponse{Username: auth.From(ctx).ID}, nil
+	}}, func(o *rpc.Options) {
+		o.Auth = auth.Func(func(_ context.Context, e auth.Evidence) (auth.Caller, error) {
+			return auth.Caller{ID: e.Authorization, Kind: auth.Internal}, nil
+		})
+	})
+	conn := w.dial(t, func(o *rpc.DialOptions) { o.Token = func() string { return "abc" } })
+	if got, err := call(t.Context(), conn); err != nil || got != "Bearer abc" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestSizeLimit(t *testing.T) {
 	t.Parallel()
 	w := start(t, service{
@@ -395,7 +410,7 @@ func TestDrain(t *testing.T) {
 			<-ss.Context().Done()
 			return ss.Context().Err()
 		},
-	}, func(o *rpc.Options) { o.Drain = 300 * time.Millisecond })
+	}, func(o *rpc.Options) { o.Drain = 6 * time.Second }) // streams are cut after 2 s; far apart, for a busy machine
 	conn := w.dial(t, nil)
 	client := testgrpc.NewTestServiceClient(conn)
 	unary, streamed := make(chan error, 1), make(chan error, 1)

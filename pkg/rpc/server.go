@@ -163,8 +163,8 @@ func (s *Server) stop() {
 	s.cutStreams(errDraining)
 }
 
-// worthTracing keeps out probes, and methods we do not have: their names come from strangers, and each would be a new
-// series of every metric.
+// worthTracing keeps out probes, which come every second and tell nothing, and methods we do not have: their names come
+// from strangers, and gRPC does not end what it began to trace of them.
 func (s *Server) worthTracing(info *stats.RPCTagInfo) bool { return s.methods()[info.FullMethodName] }
 
 func (s *Server) registered() map[string]bool {

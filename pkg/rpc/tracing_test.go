@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
 
 	"countersign.dev/pkg/auth"
 	"countersign.dev/pkg/rpc"
@@ -68,8 +70,8 @@ func TestACallIsOneStory(t *testing.T) {
 	}
 }
 
-// A stranger's method names must not become series of metrics, nor spans.
-func TestUnknownMethodsLeaveNoTrace(t *testing.T) {
+// Probes and a stranger's method names become neither spans nor series of metrics.
+func TestProbesAndUnknownMethodsLeaveNoTrace(t *testing.T) {
 	t.Parallel()
 	sink := telemetrytest.NewSink(t)
 	tel := traced(t, "server", sink)
@@ -77,7 +79,12 @@ func TestUnknownMethodsLeaveNoTrace(t *testing.T) {
 		return &testgrpc.SimpleResponse{}, nil
 	}}, func(o *rpc.Options) { o.Telemetry = tel })
 	conn := w.dial(t, nil)
-	_ = conn.Invoke(t.Context(), "/evil.Service/Zzz123", &testgrpc.Empty{}, &testgrpc.Empty{}, grpc.WaitForReady(true))
+	if err := conn.Invoke(t.Context(), "/evil.Service/Zzz123", &testgrpc.Empty{}, &testgrpc.Empty{}); status.Code(err) != codes.Unimplemented {
+		t.Fatal(err)
+	}
+	if _, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -86,11 +93,11 @@ func TestUnknownMethodsLeaveNoTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	sink.Wait(t, 5*time.Second, func(s []telemetrytest.Span) bool { return len(s) > 0 })
-	sink.AssertNone(t, "Zzz123")
+	sink.AssertNone(t, "Zzz123", "grpc.health")
 	rec := httptest.NewRecorder()
 	tel.MetricsHandler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	body, _ := io.ReadAll(rec.Body)
-	if strings.Contains(string(body), "Zzz123") || !strings.Contains(string(body), "UnaryCall") {
+	if strings.Contains(string(body), "Zzz123") || strings.Contains(string(body), "grpc.health") || !strings.Contains(string(body), "UnaryCall") {
 		t.Errorf("metrics: %s", body)
 	}
 }

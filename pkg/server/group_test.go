@@ -105,13 +105,13 @@ func TestAFailureStopsAll(t *testing.T) {
 		"a run of one":            {bad: server.Component{Once: true, Run: func(context.Context) error { return boom }}, want: boom},
 		"by a panic":              {bad: server.Component{Run: func(context.Context) error { panic("nil map") }}, text: "bad panicked: nil map"},
 		"by ending":               {bad: server.Component{Run: func(context.Context) error { return nil }}, text: "bad ended though nobody stopped it"},
-		"by never becoming ready": {bad: server.Component{Run: func(ctx context.Context) error { <-ctx.Done(); return nil }, Ready: func(context.Context) error { return boom }}, want: boom, text: "bad was not ready after 100ms"},
+		"by never becoming ready": {bad: server.Component{Run: func(ctx context.Context) error { <-ctx.Done(); return nil }, Ready: func(context.Context) error { return boom }}, want: boom, text: "bad was not ready after 500ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var d diary
 			tt.bad.Name = "bad"
-			g := server.New(server.Options{StartLimit: 100 * time.Millisecond}, d.good("a"), d.good("b"), tt.bad)
+			g := server.New(server.Options{StartLimit: 500 * time.Millisecond}, d.good("a"), d.good("b"), tt.bad)
 			err := g.Run(t.Context())
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -63,3 +64,19 @@ func (storyProcessor) OnStart(ctx context.Context, s sdktrace.ReadWriteSpan) {
 func (storyProcessor) OnEnd(sdktrace.ReadOnlySpan)      {}
 func (storyProcessor) Shutdown(context.Context) error   { return nil }
 func (storyProcessor) ForceFlush(context.Context) error { return nil }
+
+// Traceparent returns the trace context of ctx's span as W3C writes it; "" without a span. It may be stored.
+func Traceparent(ctx context.Context) string {
+	c := propagation.MapCarrier{}
+	Propagator().Inject(ctx, c)
+	return c.Get("traceparent")
+}
+
+// LinkTo says of ctx's span, which began on its own, that it continues the story that traceparent tells of. An empty or
+// malformed one changes nothing.
+func LinkTo(ctx context.Context, traceparent string) {
+	from := Propagator().Extract(context.Background(), propagation.MapCarrier{"traceparent": traceparent})
+	if sc := trace.SpanContextFromContext(from); sc.IsValid() {
+		trace.SpanFromContext(ctx).AddLink(trace.Link{SpanContext: sc, Attributes: []attribute.KeyValue{linkedKey.Bool(true)}})
+	}
+}

@@ -67,9 +67,12 @@ func TestOneStoryOverServicesHopsAndDays(t *testing.T) {
 	consume.End()
 
 	// Its own ratio is none: it is recorded since what it continues was.
-	ctx, due := telemetry.StartDue(context.Background(), reminder.Tracer("t"), "TIMERS", timer)
+	// The loop it is heard in has a span of its own, which is no part of the story.
+	loop, polling := reminder.Tracer("t").Start(t.Context(), "poll")
+	ctx, due := telemetry.StartDue(loop, reminder.Tracer("t"), "TIMERS", timer)
 	telemetry.WithRequest(ctx, "req_1", "")
 	due.End()
+	polling.End()
 	flush(t, intake, token, reminder)
 
 	spans := sink.Wait(t, 5*time.Second, func(s []telemetrytest.Span) bool { return len(s) == 4 })
