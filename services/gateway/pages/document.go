@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type Paper struct {
 	Sheets   []Sheet // all of them: what is too much for one page is left to Reading
 	Download string  // GET: the PDF
 	Size     int64   // bytes of the PDF; 0 is not shown
-	Reading  string  // GET: the Reading page of this paper; needed from MaxSheets on
+	Reading  string  // GET: the Reading page of this paper; needed when all papers together have more than MaxSheets
 }
 
 // Document shows what is to be signed, what signing electronically means, and takes the signature.
@@ -98,15 +99,18 @@ func (p Document) Render() ([]byte, error) {
 	}
 	for _, paper := range p.Papers {
 		complaints = append(complaints, need("title", paper.Title, "download path", paper.Download), local(paper.Download, paper.Reading), sheetPaths(paper.Sheets))
-		if len(paper.Sheets) > MaxSheets {
-			complaints = append(complaints, need("reading path", paper.Reading))
+	}
+	views := lay(p.Papers)
+	for _, v := range views {
+		if v.More {
+			complaints = append(complaints, need("reading path", v.Reading))
 		}
 	}
 	if err := p.check(complaints...); err != nil {
 		return nil, err
 	}
 	t := speaker(p.Locale)
-	v := documentView{Document: p, Views: lay(p.Papers), Disclosure: Disclosure(t.tag), Intent: Intent(t.tag)}
+	v := documentView{Document: p, Views: views, Disclosure: Disclosure(t.tag), Intent: Intent(t.tag)}
 	v.Parts = v.Disclosure.parts()
 	if p.Failure != nil {
 		v.Problem = words.For(p.Failure.Code, t.tag)
@@ -135,31 +139,41 @@ func sheetPaths(sheets []Sheet) error {
 // lay spreads the papers over one page: pictures up to MaxSheets, reading text up to its budget.
 func lay(papers []Paper) []paperView {
 	views := make([]paperView, 0, len(papers))
-	room, text := MaxSheets, maxSheetsText
-	for _, paper := range papers {
-		v := paperView{Paper: paper, Total: len(paper.Sheets), Only: len(papers) == 1}
+	rooms, budget := shares(papers), maxSheetsText
+	for i, paper := range papers {
+		v := paperView{Paper: paper, Total: len(paper.Sheets), Only: len(papers) == 1, More: rooms[i] < len(paper.Sheets)}
 		cost := 0
-		for i, s := range paper.Sheets {
+		for n, s := range paper.Sheets[:rooms[i]] {
 			s.Text = CleanLines(s.Text, maxNote)
 			cost += len(html.EscapeString(s.Text))
-			if room == 0 {
-				v.More = true
-				continue
-			}
-			v.Shown = append(v.Shown, s.ready(i+1, v.Total))
-			room--
+			v.Shown = append(v.Shown, s.ready(n+1, v.Total))
 		}
-		if cost <= text {
-			text -= cost
-		} else { // all of a paper's text or none: a text that stops half way misleads
+		if cost <= budget {
+			budget -= cost
+		} else { // all of the text or none: one that stops half way misleads
 			v.Unread = paper.Reading != ""
-			for i := range v.Shown {
-				v.Shown[i].Text = ""
+			for n := range v.Shown {
+				v.Shown[n].Text = ""
 			}
 		}
 		views = append(views, v)
 	}
 	return views
+}
+
+// shares divides MaxSheets among papers: short ones are shown whole, long ones share what is left.
+func shares(papers []Paper) []int {
+	order := make([]int, len(papers))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return len(papers[a].Sheets) - len(papers[b].Sheets) })
+	rooms, left := make([]int, len(papers)), MaxSheets
+	for done, i := range order {
+		rooms[i] = min(len(papers[i].Sheets), left/(len(papers)-done))
+		left -= rooms[i]
+	}
+	return rooms
 }
 
 func (s Sheet) ready(number, of int) sheetView {

@@ -163,6 +163,23 @@ func TestHostileText(t *testing.T) {
 	})
 }
 
+// TestIsolation: a name written from right to left turns nothing around it (security T29).
+func TestIsolation(t *testing.T) {
+	p := sampler{locale: "en"}.open()
+	p.Sender, p.Title, p.Tenant.Name = "דנה", "חוזה", "שלום"
+	page, err := p.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := string(page[bytes.Index(page, []byte("<body")):])
+	for _, name := range []string{p.Sender, p.Title, p.Tenant.Name} {
+		bare := strings.Count(body, name)
+		if isolated := strings.Count(body, firstStrongIsolate+name+popDirectionalIsolate); bare == 0 || isolated != bare {
+			t.Errorf("%s: %d of %d stand alone", name, isolated, bare)
+		}
+	}
+}
+
 // poison fills all text but paths and the language; slices are copied first.
 func poison(v reflect.Value, evil string) {
 	switch v.Kind() {
@@ -248,6 +265,26 @@ func TestLong(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkPage(t, page, "de")
+		})
+	}
+}
+
+func TestShares(t *testing.T) {
+	for name, tt := range map[string]struct{ sheets, want []int }{
+		"one, short":      {[]int{3}, []int{3}},
+		"one, long":       {[]int{120}, []int{50}},
+		"short one whole": {[]int{120, 4}, []int{46, 4}},
+		"long ones share": {[]int{100, 2, 100}, []int{24, 2, 24}},
+		"none at all":     {[]int{0, 60}, []int{0, 50}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var papers []Paper
+			for _, n := range tt.sheets {
+				papers = append(papers, Paper{Sheets: make([]Sheet, n)})
+			}
+			if got := shares(papers); !slices.Equal(got, tt.want) {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
 		})
 	}
 }

@@ -41,6 +41,7 @@ var looks = map[string][2]string{
 	"LINK_ON_HOLD":        {"pause", "warm"},
 	"LINK_UNKNOWN":        {"search", "warm"},
 	"SESSION_EXPIRED":     {"clock", "calm"},
+	"REISSUE_LIMIT":       {"hourglass", "warm"},
 	"IDENTITY_LOCKED":     {"lock", "warm"},
 	"IDENTITY_REQUIRED":   {"shield", "calm"},
 	"REISSUE_UNPROVED":    {"shield", "calm"},
@@ -53,7 +54,7 @@ var looks = map[string][2]string{
 
 var looksByStep = map[string][2]string{
 	"wait": {"hourglass", "warm"}, "retry": {"refresh", "warm"}, "reissue": {"mail", "warm"}, "verify": {"shield", "calm"},
-	"new-code": {"mail", "calm"}, "check-address": {"search", "warm"},
+	"new-code": {"mail", "calm"}, "check-address": {"search", "warm"}, "ask-sender": {"mail", "warm"},
 }
 
 // Status is the failure's.

@@ -100,7 +100,7 @@ func MaskEmail(address string) string {
 	return string(first) + "•••" + address[at:]
 }
 
-// MaskPhone hides a number but for its last two digits: ••• 67.
+// MaskPhone hides a number but for its last two digits: •••67.
 func MaskPhone(number string) string {
 	var digits []rune
 	for _, r := range number {
@@ -111,5 +111,5 @@ func MaskPhone(number string) string {
 	if len(digits) < 6 {
 		return "•••"
 	}
-	return "••• " + string(digits[len(digits)-2:])
+	return "•••" + string(digits[len(digits)-2:])
 }

@@ -67,7 +67,7 @@ func TestMask(t *testing.T) {
 			t.Errorf("MaskEmail(%q) = %q, want %q", in, got, want)
 		}
 	}
-	for in, want := range map[string]string{"+49 170 5550167": "••• 67", "12345": "•••", "": "•••", "not a number": "•••"} {
+	for in, want := range map[string]string{"+49 170 5550167": "•••67", "12345": "•••", "": "•••", "not a number": "•••"} {
 		if got := MaskPhone(in); got != want {
 			t.Errorf("MaskPhone(%q) = %q, want %q", in, got, want)
 		}

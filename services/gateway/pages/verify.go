@@ -86,7 +86,7 @@ type verifyView struct {
 	Locked      bool // no code can be entered now
 	Asks        bool // the field for the code is shown
 	AtField     bool // the problem belongs to the field
-	Early       bool // the problem is only a wait
+	Early       bool // the problem is nobody's fault
 	MaxLength   int
 	Primary     action // the way on while locked
 	Others      []action
@@ -109,13 +109,16 @@ func (p Verify) Render() ([]byte, error) {
 		return nil, err
 	}
 	t := speaker(p.Locale)
+	if p.Failure != nil && p.Failure.Code == failure.CodeExpired.Code && p.To.Send != "" {
+		p.Sent = false // there is nothing to type any more: a new code is the way on
+	}
 	v := verifyView{Verify: p, MaxLength: 2 * p.Digits}
 	if p.Failure != nil {
 		code := p.Failure.Code
 		v.Problem, v.Wait = words.For(code, t.tag), p.Failure.RetryAfter
 		v.Locked = code == failure.IdentityLocked.Code
-		v.AtField = code == failure.CodeWrong.Code || code == failure.CodeExpired.Code
-		v.Early = code == failure.CodeTooSoon.Code || code == failure.CodeLimit.Code
+		v.AtField = p.Sent && (code == failure.CodeWrong.Code || code == failure.CodeExpired.Code)
+		v.Early = code == failure.CodeTooSoon.Code || code == failure.CodeLimit.Code || code == failure.CodeExpired.Code
 	}
 	v.Asks = p.Sent && !v.Locked
 	var err error
