@@ -36,6 +36,7 @@ var (
 	ReissueUnproved  = add(Error{Code: "REISSUE_UNPROVED", Kind: codes.PermissionDenied, HTTP: 403, Text: "Please confirm that this mailbox is yours before a new link is made.", Next: "verify", Expected: time.Minute})
 
 	SessionUnknown = add(Error{Code: "SESSION_UNKNOWN", Kind: codes.Unauthenticated, HTTP: 401, Text: "Please open the link in your message again.", Next: "check-address"})
+	FormStale      = add(Error{Code: "FORM_STALE", Kind: codes.PermissionDenied, HTTP: 403, Text: "This page is no longer good for that. Please load it again.", Next: "retry"})
 	SessionExpired = add(Error{Code: "SESSION_EXPIRED", Kind: codes.Unauthenticated, HTTP: 401, Text: "Your session has ended. What you did so far is kept.", Next: "reissue", Expected: time.Minute})
 
 	CodeWrong        = add(Error{Code: "CODE_WRONG", Kind: codes.InvalidArgument, HTTP: 422, Text: "That code is not right.", Next: "retry", Retryable: true})
