@@ -78,7 +78,7 @@ func (s *Service) issueGroup(ctx context.Context, e eventlog.Event, group uint32
 		}
 		issue := rules.Issue{
 			LinkID: seat.GetLinkId(), Tenant: r.GetTenant(), RequestID: r.GetId(), HolderID: seat.GetPersonId(),
-			Position: seat.GetPosition(), Profile: r.GetProfile(),
+			Position: seat.GetPosition(), Profile: r.GetProfile(), Traceparent: telemetry.Traceparent(ctx),
 		}
 		if _, err := s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), issue, e.By(Name, "issue")); err != nil {
 			return err

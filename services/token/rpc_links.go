@@ -53,6 +53,7 @@ func viewOf(l *tokenv1.Link) *tokenv1.LinkView {
 	v := &tokenv1.LinkView{
 		Tenant: l.GetTenant(), LinkId: l.GetId(), RequestId: l.GetRequestId(), Position: l.GetPosition(), Generation: l.GetGeneration(),
 		Status: l.GetStatus(), HolderId: l.GetHolderId(), ExpiresAt: l.GetExpiresAt(), Assurance: l.GetProfile().GetAssurance(),
+		Traceparent: l.GetTraceparent(), GraceEndsAt: timestamppb.New(rules.GraceEnd(l)),
 	}
 	if l.GetSession() != nil {
 		v.SessionId, v.SessionEndsAt = l.GetSession().GetId(), timestamppb.New(rules.SessionEnd(l))
@@ -131,8 +132,9 @@ func (l linkServer) GetSession(ctx context.Context, req *tokenv1.GetSessionReque
 	if link.GetGeneration() == 0 {
 		return nil, failure.SessionUnknown
 	}
-	refusal := rules.CheckSession(link, l.s.browserHash(req.GetBrowser()), l.s.h.Clock.Now(req.GetTenant()))
-	return &tokenv1.GetSessionResponse{Link: viewOf(link), FailureCode: codeOf(refusal)}, nil
+	browser := l.s.browserHash(req.GetBrowser())
+	refusal := rules.CheckSession(link, browser, l.s.h.Clock.Now(req.GetTenant()))
+	return &tokenv1.GetSessionResponse{Link: viewOf(link), FailureCode: codeOf(refusal), SessionHere: rules.HeldBy(link, browser)}, nil
 }
 
 // Continue gives a signer whom identity has just verified, in this browser, a way on.

@@ -58,6 +58,7 @@ func Evolve(c *ceremonyv1.Ceremony, fact proto.Message) *ceremonyv1.Ceremony {
 	case *ceremonyv1.CeremonySigned:
 		s := seat(c, f.GetLinkId(), f.GetPosition())
 		s.Status, s.SessionId, s.ActedAt = ceremonyv1.SeatStatus_SEAT_STATUS_SIGNED, f.GetSessionId(), f.GetAt()
+		s.NameId = f.GetNoteIds()["sign.name"]
 		if d := DocumentOf(c, f.GetDocumentId()); d != nil {
 			d.CurrentSha256 = f.GetAfterSha256()
 			d.Signatures++

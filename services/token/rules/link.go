@@ -57,13 +57,23 @@ func held(l *tokenv1.Link, now time.Time) error {
 // expired tells whether a link opens nothing new at now.
 func expired(l *tokenv1.Link, now time.Time) bool { return !now.Before(l.GetExpiresAt().AsTime()) }
 
+// GraceEnd is when a link's grace is over (spec 2.4).
+func GraceEnd(l *tokenv1.Link) time.Time {
+	return l.GetExpiresAt().AsTime().Add(l.GetProfile().GetGrace().AsDuration())
+}
+
+// HeldBy tells whether the link's session is, or was when the link came to its end, the one of a browser.
+func HeldBy(l *tokenv1.Link, browser []byte) bool {
+	return l.GetSession() != nil && subtle.ConstantTimeCompare(l.GetSession().GetBrowser(), browser) == 1
+}
+
 // SessionEnd is when a link's session is over: at its own end, or when grace ends, whichever comes first (spec 2.4).
 // The zero time when there is no session.
 func SessionEnd(l *tokenv1.Link) time.Time {
 	if l.GetSession() == nil {
 		return time.Time{}
 	}
-	end, grace := l.GetSession().GetEndsAt().AsTime(), l.GetExpiresAt().AsTime().Add(l.GetProfile().GetGrace().AsDuration())
+	end, grace := l.GetSession().GetEndsAt().AsTime(), GraceEnd(l)
 	if grace.Before(end) {
 		return grace
 	}
@@ -149,7 +159,7 @@ func EvolveLink(l *tokenv1.Link, fact proto.Message) *tokenv1.Link {
 	case *tokenv1.LinkIssued:
 		l.Id, l.Tenant, l.Position, l.HolderId, l.Profile = f.GetLinkId(), f.GetTenant(), f.GetPosition(), f.GetHolderId(), f.GetProfile()
 		l.RequestId, l.Status, l.Generation = f.GetRequestId(), tokenv1.LinkStatus_LINK_STATUS_OPEN, 1
-		l.IssuedAt, l.ExpiresAt = f.GetIssuedAt(), f.GetExpiresAt()
+		l.IssuedAt, l.ExpiresAt, l.Traceparent = f.GetIssuedAt(), f.GetExpiresAt(), f.GetTraceparent()
 	case *tokenv1.LinkMinted:
 		l.Tokens = append(l.Tokens, &tokenv1.TokenHash{Hash: f.GetHash(), Generation: f.GetGeneration()})
 		l.Tokens = l.Tokens[max(0, len(l.Tokens)-keptTokens):]

@@ -16,6 +16,8 @@ type Issue struct {
 	LinkID, Tenant, RequestID, HolderID string
 	Position                            uint32
 	Profile                             *tokenv1.Profile
+	// Traceparent is the W3C trace context of the issue.
+	Traceparent string
 }
 
 // Decide issues once.
@@ -25,7 +27,7 @@ func (c Issue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	}
 	return &tokenv1.LinkIssued{
 		LinkId: c.LinkID, Tenant: c.Tenant, RequestId: c.RequestID, HolderId: c.HolderID, Position: c.Position, Profile: c.Profile,
-		IssuedAt: timestamppb.New(now), ExpiresAt: timestamppb.New(now.Add(c.Profile.GetLifetime().AsDuration())),
+		IssuedAt: timestamppb.New(now), ExpiresAt: timestamppb.New(now.Add(c.Profile.GetLifetime().AsDuration())), Traceparent: c.Traceparent,
 	}, nil
 }
 

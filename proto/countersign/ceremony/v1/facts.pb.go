@@ -394,13 +394,15 @@ func (x *Box) GetY2() float64 {
 
 // Seat is one signer's part.
 type Seat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LinkId        string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
-	Position      uint32                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
-	Status        SeatStatus             `protobuf:"varint,3,opt,name=status,proto3,enum=countersign.ceremony.v1.SeatStatus" json:"status,omitempty"`
-	SessionId     string                 `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	Consent       *Consent               `protobuf:"bytes,5,opt,name=consent,proto3" json:"consent,omitempty"`
-	ActedAt       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=acted_at,json=actedAt,proto3" json:"acted_at,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	LinkId    string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Position  uint32                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	Status    SeatStatus             `protobuf:"varint,3,opt,name=status,proto3,enum=countersign.ceremony.v1.SeatStatus" json:"status,omitempty"`
+	SessionId string                 `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	Consent   *Consent               `protobuf:"bytes,5,opt,name=consent,proto3" json:"consent,omitempty"`
+	ActedAt   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=acted_at,json=actedAt,proto3" json:"acted_at,omitempty"`
+	// Note in the vault that holds the name as it was typed; empty before the signature.
+	NameId        string `protobuf:"bytes,7,opt,name=name_id,json=nameId,proto3" json:"name_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +477,13 @@ func (x *Seat) GetActedAt() *timestamppb.Timestamp {
 		return x.ActedAt
 	}
 	return nil
+}
+
+func (x *Seat) GetNameId() string {
+	if x != nil {
+		return x.NameId
+	}
+	return ""
 }
 
 // Consent is what was agreed to, by the digest of the exact words shown.
@@ -1014,7 +1023,7 @@ const file_countersign_ceremony_v1_facts_proto_rawDesc = "" +
 	"\x02x1\x18\x03 \x01(\x01R\x02x1\x12\x0e\n" +
 	"\x02y1\x18\x04 \x01(\x01R\x02y1\x12\x0e\n" +
 	"\x02x2\x18\x05 \x01(\x01R\x02x2\x12\x0e\n" +
-	"\x02y2\x18\x06 \x01(\x01R\x02y2\"\x8a\x02\n" +
+	"\x02y2\x18\x06 \x01(\x01R\x02y2\"\xa3\x02\n" +
 	"\x04Seat\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12;\n" +
@@ -1022,7 +1031,8 @@ const file_countersign_ceremony_v1_facts_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x04 \x01(\tR\tsessionId\x12:\n" +
 	"\aconsent\x18\x05 \x01(\v2 .countersign.ceremony.v1.ConsentR\aconsent\x125\n" +
-	"\bacted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aactedAt\"\x81\x01\n" +
+	"\bacted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aactedAt\x12\x17\n" +
+	"\aname_id\x18\a \x01(\tR\x06nameId\"\x81\x01\n" +
 	"\aConsent\x12#\n" +
 	"\rdisclosure_id\x18\x01 \x01(\tR\fdisclosureId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +

@@ -1063,8 +1063,10 @@ type Link struct {
 	EndReason EndReason `protobuf:"varint,19,opt,name=end_reason,json=endReason,proto3,enum=countersign.token.v1.EndReason" json:"end_reason,omitempty"`
 	// Newest generation that a reroute made: tokens of older ones belonged to somebody else.
 	ReroutedGeneration uint32 `protobuf:"varint,20,opt,name=rerouted_generation,json=reroutedGeneration,proto3" json:"rerouted_generation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// W3C trace context under which it was issued.
+	Traceparent   string `protobuf:"bytes,21,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
@@ -1235,6 +1237,13 @@ func (x *Link) GetReroutedGeneration() uint32 {
 		return x.ReroutedGeneration
 	}
 	return 0
+}
+
+func (x *Link) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // TokenHash is what is kept of a token.
@@ -1416,15 +1425,17 @@ func (x *Admission) GetUntil() *timestamppb.Timestamp {
 
 // LinkIssued says that a signer's turn has come.
 type LinkIssued struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LinkId        string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
-	Tenant        string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Position      uint32                 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
-	HolderId      string                 `protobuf:"bytes,4,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
-	Profile       *Profile               `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	RequestId     string                 `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	IssuedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	LinkId    string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Tenant    string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Position  uint32                 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	HolderId  string                 `protobuf:"bytes,4,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
+	Profile   *Profile               `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	RequestId string                 `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	IssuedAt  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
+	// W3C trace context of the issue, by which later visits continue the story.
+	Traceparent   string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1513,6 +1524,13 @@ func (x *LinkIssued) GetIssuedAt() *timestamppb.Timestamp {
 		return x.IssuedAt
 	}
 	return nil
+}
+
+func (x *LinkIssued) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // LinkMinted says that a token was made for a message.
@@ -2351,7 +2369,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"[\n" +
 	"\x10RequestCancelled\x12\x1b\n" +
 	"\treason_id\x18\x01 \x01(\tR\breasonId\x12*\n" +
-	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x96\a\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xb8\a\n" +
 	"\x04Link\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -2378,7 +2396,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\tdenied_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\bdeniedAt\x12>\n" +
 	"\n" +
 	"end_reason\x18\x13 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\tendReason\x12/\n" +
-	"\x13rerouted_generation\x18\x14 \x01(\rR\x12reroutedGeneration\"?\n" +
+	"\x13rerouted_generation\x18\x14 \x01(\rR\x12reroutedGeneration\x12 \n" +
+	"\vtraceparent\x18\x15 \x01(\tR\vtraceparent\"?\n" +
 	"\tTokenHash\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x1e\n" +
 	"\n" +
@@ -2392,7 +2411,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\aends_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\"M\n" +
 	"\tAdmission\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
-	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xc2\x02\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xe4\x02\n" +
 	"\n" +
 	"LinkIssued\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x16\n" +
@@ -2404,7 +2423,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestId\x127\n" +
-	"\tissued_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\"\x9c\x01\n" +
+	"\tissued_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\x12 \n" +
+	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"\x9c\x01\n" +
 	"\n" +
 	"LinkMinted\x12\x1e\n" +
 	"\n" +

@@ -154,6 +154,10 @@ type LinkView struct {
 	// Set while a session exists.
 	SessionId     string                 `protobuf:"bytes,10,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	SessionEndsAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=session_ends_at,json=sessionEndsAt,proto3" json:"session_ends_at,omitempty"`
+	// Trace context under which the link was issued: the trace of a visit links to it, so that a request stays one story.
+	Traceparent string `protobuf:"bytes,12,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// Until when an expired link counts as just expired (spec 2.4).
+	GraceEndsAt   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=grace_ends_at,json=graceEndsAt,proto3" json:"grace_ends_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,6 +265,20 @@ func (x *LinkView) GetSessionId() string {
 func (x *LinkView) GetSessionEndsAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.SessionEndsAt
+	}
+	return nil
+}
+
+func (x *LinkView) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *LinkView) GetGraceEndsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.GraceEndsAt
 	}
 	return nil
 }
@@ -434,7 +452,9 @@ type GetSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Link  *LinkView              `protobuf:"bytes,1,opt,name=link,proto3" json:"link,omitempty"`
 	// Empty when the session may go on.
-	FailureCode   string `protobuf:"bytes,2,opt,name=failure_code,json=failureCode,proto3" json:"failure_code,omitempty"`
+	FailureCode string `protobuf:"bytes,2,opt,name=failure_code,json=failureCode,proto3" json:"failure_code,omitempty"`
+	// Whether the link's session is, or was when the link came to its end, this browser's. It says nothing about its time.
+	SessionHere   bool `protobuf:"varint,3,opt,name=session_here,json=sessionHere,proto3" json:"session_here,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -481,6 +501,13 @@ func (x *GetSessionResponse) GetFailureCode() string {
 		return x.FailureCode
 	}
 	return ""
+}
+
+func (x *GetSessionResponse) GetSessionHere() bool {
+	if x != nil {
+		return x.SessionHere
+	}
+	return false
 }
 
 type ContinueRequest struct {
@@ -1416,7 +1443,7 @@ const file_countersign_token_v1_service_proto_rawDesc = "" +
 	"\x0fResolveResponse\x122\n" +
 	"\x04link\x18\x01 \x01(\v2\x1e.countersign.token.v1.LinkViewR\x04link\x12!\n" +
 	"\ffailure_code\x18\x02 \x01(\tR\vfailureCode\x12!\n" +
-	"\fsession_here\x18\x03 \x01(\bR\vsessionHere\"\xa9\x03\n" +
+	"\fsession_here\x18\x03 \x01(\bR\vsessionHere\"\x8b\x04\n" +
 	"\bLinkView\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x17\n" +
 	"\alink_id\x18\x02 \x01(\tR\x06linkId\x12\x1d\n" +
@@ -1434,7 +1461,9 @@ const file_countersign_token_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\n" +
 	" \x01(\tR\tsessionId\x12B\n" +
-	"\x0fsession_ends_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\rsessionEndsAt\"]\n" +
+	"\x0fsession_ends_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\rsessionEndsAt\x12 \n" +
+	"\vtraceparent\x18\f \x01(\tR\vtraceparent\x12>\n" +
+	"\rgrace_ends_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vgraceEndsAt\"]\n" +
 	"\rRedeemRequest\x12#\n" +
 	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x02\x80\x01\x01R\x05token\x12'\n" +
 	"\abrowser\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x10\x18\x80\x01\x80\x01\x01R\abrowser\"D\n" +
@@ -1444,10 +1473,11 @@ const file_countersign_token_v1_service_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x129\n" +
 	"\alink_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^lnk_[A-Za-z0-9_-]{1,60}$R\x06linkId\x12'\n" +
 	"\abrowser\x18\x03 \x01(\tB\r\xbaH\ar\x05\x10\x10\x18\x80\x01\x80\x01\x01R\abrowser\x12\x1a\n" +
-	"\bdecisive\x18\x04 \x01(\bR\bdecisive\"k\n" +
+	"\bdecisive\x18\x04 \x01(\bR\bdecisive\"\x8e\x01\n" +
 	"\x12GetSessionResponse\x122\n" +
 	"\x04link\x18\x01 \x01(\v2\x1e.countersign.token.v1.LinkViewR\x04link\x12!\n" +
-	"\ffailure_code\x18\x02 \x01(\tR\vfailureCode\"\xa7\x01\n" +
+	"\ffailure_code\x18\x02 \x01(\tR\vfailureCode\x12!\n" +
+	"\fsession_here\x18\x03 \x01(\bR\vsessionHere\"\xa7\x01\n" +
 	"\x0fContinueRequest\x120\n" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x129\n" +
 	"\alink_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^lnk_[A-Za-z0-9_-]{1,60}$R\x06linkId\x12'\n" +
@@ -1580,44 +1610,45 @@ var file_countersign_token_v1_service_proto_depIdxs = []int32{
 	25, // 1: countersign.token.v1.LinkView.status:type_name -> countersign.token.v1.LinkStatus
 	26, // 2: countersign.token.v1.LinkView.expires_at:type_name -> google.protobuf.Timestamp
 	26, // 3: countersign.token.v1.LinkView.session_ends_at:type_name -> google.protobuf.Timestamp
-	2,  // 4: countersign.token.v1.RedeemResponse.link:type_name -> countersign.token.v1.LinkView
-	2,  // 5: countersign.token.v1.GetSessionResponse.link:type_name -> countersign.token.v1.LinkView
-	2,  // 6: countersign.token.v1.ContinueResponse.link:type_name -> countersign.token.v1.LinkView
-	26, // 7: countersign.token.v1.MintResponse.expires_at:type_name -> google.protobuf.Timestamp
-	27, // 8: countersign.token.v1.AdmitSigningResponse.admission:type_name -> countersign.token.v1.Admission
-	2,  // 9: countersign.token.v1.AdmitSigningResponse.link:type_name -> countersign.token.v1.LinkView
-	28, // 10: countersign.token.v1.GetLinkResponse.link:type_name -> countersign.token.v1.Link
-	29, // 11: countersign.token.v1.GetPersonResponse.person:type_name -> countersign.signing.v1.Person
-	30, // 12: countersign.token.v1.GetRequestResponse.request:type_name -> countersign.token.v1.Request
-	19, // 13: countersign.token.v1.GetRequestResponse.words:type_name -> countersign.token.v1.RequestWords
-	24, // 14: countersign.token.v1.RequestWords.metadata:type_name -> countersign.token.v1.RequestWords.MetadataEntry
-	0,  // 15: countersign.token.v1.LinkService.Resolve:input_type -> countersign.token.v1.ResolveRequest
-	3,  // 16: countersign.token.v1.LinkService.Redeem:input_type -> countersign.token.v1.RedeemRequest
-	5,  // 17: countersign.token.v1.LinkService.GetSession:input_type -> countersign.token.v1.GetSessionRequest
-	7,  // 18: countersign.token.v1.LinkService.Continue:input_type -> countersign.token.v1.ContinueRequest
-	9,  // 19: countersign.token.v1.LinkService.Mint:input_type -> countersign.token.v1.MintRequest
-	11, // 20: countersign.token.v1.LinkService.AdmitSigning:input_type -> countersign.token.v1.AdmitSigningRequest
-	13, // 21: countersign.token.v1.LinkService.GetLink:input_type -> countersign.token.v1.GetLinkRequest
-	15, // 22: countersign.token.v1.DirectoryService.GetPerson:input_type -> countersign.token.v1.GetPersonRequest
-	17, // 23: countersign.token.v1.DirectoryService.GetRequest:input_type -> countersign.token.v1.GetRequestRequest
-	20, // 24: countersign.token.v1.DirectoryService.PutNote:input_type -> countersign.token.v1.PutNoteRequest
-	22, // 25: countersign.token.v1.DirectoryService.GetNote:input_type -> countersign.token.v1.GetNoteRequest
-	1,  // 26: countersign.token.v1.LinkService.Resolve:output_type -> countersign.token.v1.ResolveResponse
-	4,  // 27: countersign.token.v1.LinkService.Redeem:output_type -> countersign.token.v1.RedeemResponse
-	6,  // 28: countersign.token.v1.LinkService.GetSession:output_type -> countersign.token.v1.GetSessionResponse
-	8,  // 29: countersign.token.v1.LinkService.Continue:output_type -> countersign.token.v1.ContinueResponse
-	10, // 30: countersign.token.v1.LinkService.Mint:output_type -> countersign.token.v1.MintResponse
-	12, // 31: countersign.token.v1.LinkService.AdmitSigning:output_type -> countersign.token.v1.AdmitSigningResponse
-	14, // 32: countersign.token.v1.LinkService.GetLink:output_type -> countersign.token.v1.GetLinkResponse
-	16, // 33: countersign.token.v1.DirectoryService.GetPerson:output_type -> countersign.token.v1.GetPersonResponse
-	18, // 34: countersign.token.v1.DirectoryService.GetRequest:output_type -> countersign.token.v1.GetRequestResponse
-	21, // 35: countersign.token.v1.DirectoryService.PutNote:output_type -> countersign.token.v1.PutNoteResponse
-	23, // 36: countersign.token.v1.DirectoryService.GetNote:output_type -> countersign.token.v1.GetNoteResponse
-	26, // [26:37] is the sub-list for method output_type
-	15, // [15:26] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	26, // 4: countersign.token.v1.LinkView.grace_ends_at:type_name -> google.protobuf.Timestamp
+	2,  // 5: countersign.token.v1.RedeemResponse.link:type_name -> countersign.token.v1.LinkView
+	2,  // 6: countersign.token.v1.GetSessionResponse.link:type_name -> countersign.token.v1.LinkView
+	2,  // 7: countersign.token.v1.ContinueResponse.link:type_name -> countersign.token.v1.LinkView
+	26, // 8: countersign.token.v1.MintResponse.expires_at:type_name -> google.protobuf.Timestamp
+	27, // 9: countersign.token.v1.AdmitSigningResponse.admission:type_name -> countersign.token.v1.Admission
+	2,  // 10: countersign.token.v1.AdmitSigningResponse.link:type_name -> countersign.token.v1.LinkView
+	28, // 11: countersign.token.v1.GetLinkResponse.link:type_name -> countersign.token.v1.Link
+	29, // 12: countersign.token.v1.GetPersonResponse.person:type_name -> countersign.signing.v1.Person
+	30, // 13: countersign.token.v1.GetRequestResponse.request:type_name -> countersign.token.v1.Request
+	19, // 14: countersign.token.v1.GetRequestResponse.words:type_name -> countersign.token.v1.RequestWords
+	24, // 15: countersign.token.v1.RequestWords.metadata:type_name -> countersign.token.v1.RequestWords.MetadataEntry
+	0,  // 16: countersign.token.v1.LinkService.Resolve:input_type -> countersign.token.v1.ResolveRequest
+	3,  // 17: countersign.token.v1.LinkService.Redeem:input_type -> countersign.token.v1.RedeemRequest
+	5,  // 18: countersign.token.v1.LinkService.GetSession:input_type -> countersign.token.v1.GetSessionRequest
+	7,  // 19: countersign.token.v1.LinkService.Continue:input_type -> countersign.token.v1.ContinueRequest
+	9,  // 20: countersign.token.v1.LinkService.Mint:input_type -> countersign.token.v1.MintRequest
+	11, // 21: countersign.token.v1.LinkService.AdmitSigning:input_type -> countersign.token.v1.AdmitSigningRequest
+	13, // 22: countersign.token.v1.LinkService.GetLink:input_type -> countersign.token.v1.GetLinkRequest
+	15, // 23: countersign.token.v1.DirectoryService.GetPerson:input_type -> countersign.token.v1.GetPersonRequest
+	17, // 24: countersign.token.v1.DirectoryService.GetRequest:input_type -> countersign.token.v1.GetRequestRequest
+	20, // 25: countersign.token.v1.DirectoryService.PutNote:input_type -> countersign.token.v1.PutNoteRequest
+	22, // 26: countersign.token.v1.DirectoryService.GetNote:input_type -> countersign.token.v1.GetNoteRequest
+	1,  // 27: countersign.token.v1.LinkService.Resolve:output_type -> countersign.token.v1.ResolveResponse
+	4,  // 28: countersign.token.v1.LinkService.Redeem:output_type -> countersign.token.v1.RedeemResponse
+	6,  // 29: countersign.token.v1.LinkService.GetSession:output_type -> countersign.token.v1.GetSessionResponse
+	8,  // 30: countersign.token.v1.LinkService.Continue:output_type -> countersign.token.v1.ContinueResponse
+	10, // 31: countersign.token.v1.LinkService.Mint:output_type -> countersign.token.v1.MintResponse
+	12, // 32: countersign.token.v1.LinkService.AdmitSigning:output_type -> countersign.token.v1.AdmitSigningResponse
+	14, // 33: countersign.token.v1.LinkService.GetLink:output_type -> countersign.token.v1.GetLinkResponse
+	16, // 34: countersign.token.v1.DirectoryService.GetPerson:output_type -> countersign.token.v1.GetPersonResponse
+	18, // 35: countersign.token.v1.DirectoryService.GetRequest:output_type -> countersign.token.v1.GetRequestResponse
+	21, // 36: countersign.token.v1.DirectoryService.PutNote:output_type -> countersign.token.v1.PutNoteResponse
+	23, // 37: countersign.token.v1.DirectoryService.GetNote:output_type -> countersign.token.v1.GetNoteResponse
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_countersign_token_v1_service_proto_init() }
