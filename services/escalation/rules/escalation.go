@@ -82,13 +82,14 @@ func settled(e *escalationv1.Escalation, l *tokenv1.Link) string {
 
 // Resolve ends an escalation because of what happened to its link. Where every step was taken it is finished instead.
 type Resolve struct {
-	Reason string // the fact's name
+	Reason string               // the fact's name
+	Only   escalationv1.Trigger // resolves an escalation of this trigger alone; unspecified resolves any
 }
 
 // Decide states EscalationResolved or EscalationFinished, and nothing where none runs.
 func (c Resolve) Decide(e *escalationv1.Escalation, _ time.Time) (proto.Message, error) {
 	switch {
-	case e.GetStatus() != escalationv1.Status_STATUS_RUNNING:
+	case e.GetStatus() != escalationv1.Status_STATUS_RUNNING, c.Only != 0 && c.Only != e.GetTrigger():
 		return nil, nil
 	case done(e):
 		return &escalationv1.EscalationFinished{}, nil

@@ -210,6 +210,9 @@ func TestResolve(t *testing.T) {
 	if f, ok := fact.(*escalationv1.EscalationResolved); !ok || f.GetReason() != "LinkSigned" || !rules.Deadline(resolved).IsZero() {
 		t.Errorf("stated %v, then waits for %s", fact, rules.Deadline(resolved))
 	}
+	if _, fact := apply(e, rules.Resolve{Reason: "LinkRedeemed", Only: failed}, noon); fact != nil {
+		t.Errorf("opening the link resolves what no failed delivery began: %v", fact)
+	}
 	// What its own last step led to does not undo that it ran to the end.
 	routed, _ := apply(e, rules.Tick{Link: link()}, noon)
 	if _, fact = apply(routed, rules.Resolve{Reason: "LinkRerouted"}, noon); name(fact) != "EscalationFinished" {
