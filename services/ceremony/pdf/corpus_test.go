@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"codeberg.org/go-pdf/fpdf"
@@ -77,7 +78,7 @@ func pagesSized(n int, box string) []byte {
 }
 
 // flateBomb draws from a content stream that inflates to 250 MiB, twice what PDFium may hold.
-func flateBomb() []byte {
+var flateBomb = sync.OnceValue(func() []byte {
 	var b bytes.Buffer
 	w, _ := zlib.NewWriterLevel(&b, zlib.BestSpeed)
 	chunk := bytes.Repeat([]byte("0 0 1 1 re f\n"), 80_000)
@@ -86,7 +87,7 @@ func flateBomb() []byte {
 	}
 	_ = w.Close()
 	return raw("<</Type/Catalog/Pages 2 0 R>>", pagesOf1, drawn3, stream("/Filter/FlateDecode", b.Bytes()), font)
-}
+})
 
 // doubleFlateBomb is small enough to be mailed: the bomb itself is deflated.
 func doubleFlateBomb() []byte {

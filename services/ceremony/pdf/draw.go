@@ -101,7 +101,8 @@ func (e *engine) draw(b []byte, page, width int) (Image, error) {
 	err := e.with(b, page, func(inst pdfium.Pdfium, at requests.Page) error {
 		drawn, err := inst.RenderPageInPixels(&requests.RenderPageInPixels{
 			Page: at, Width: width, Height: tallest * width,
-			RenderFlags: enums.FPDF_RENDER_FLAG_ANNOT, // signatures are annotations
+			RenderFlags: enums.FPDF_RENDER_FLAG_ANNOT,
+			RenderForm:  true, // signatures are form fields, which the flag above leaves out
 		})
 		if err != nil {
 			return drawError(err)

@@ -18,7 +18,7 @@ const (
 	hardFiles  = 64        // open ones
 )
 
-// guardProcess puts the helper under its limits: memory by a watch of its own (address space limits are of no use for Go, which
+// guardProcess puts the helper under its limits: memory by watchMemory (address space limits are of no use for Go, which
 // reserves far more than it uses), the rest by the kernel. It also gives up dumping core, which would hold the document.
 func guardProcess() {
 	for resource, limit := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_DATA: hardData, unix.RLIMIT_FSIZE: hardFile, unix.RLIMIT_NOFILE: hardFiles} {
@@ -30,13 +30,28 @@ func guardProcess() {
 		<-overtime
 		os.Exit(exitTime)
 	}()
+}
+
+// watchMemory ends the process when it outgrows its memory, until stop is called. It runs only while there is a job:
+// an idle helper should not wake the machine fifty times a second.
+func watchMemory() (stop func()) {
+	ticker, done := time.NewTicker(watchEvery), make(chan struct{})
 	go func() {
-		for range time.Tick(watchEvery) {
-			if residentMemory() > hardMemory {
-				os.Exit(exitMemory)
+		for {
+			select {
+			case <-ticker.C:
+				if residentMemory() > hardMemory {
+					os.Exit(exitMemory)
+				}
+			case <-done:
+				return
 			}
 		}
 	}()
+	return func() {
+		ticker.Stop()
+		close(done)
+	}
 }
 
 // allowCPU grants the process seconds of CPU from now on.

@@ -61,7 +61,9 @@ func serve(in io.Reader, out io.Writer, cacheDir string) error {
 			return err
 		}
 		allowCPU(cpuSecondsEach)
+		stop := watchMemory()
 		res := h.do(req, body)
+		stop()
 		res.Retire = res.Retire || residentMemory() > retireMemory
 		if err := writeMessage(w, res, res.body); err != nil {
 			return err

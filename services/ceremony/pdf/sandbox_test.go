@@ -161,8 +161,33 @@ func TestRenderPage(t *testing.T) {
 	}
 }
 
+// Whoever signs second must see the first signature: the appearance of a signature field, and other annotations.
+func TestRenderPageShowsSignatures(t *testing.T) {
+	black := stream("/Type/XObject/Subtype/Form/BBox[0 0 400 400]", []byte("0 g 0 0 400 400 re f"))
+	doc := raw("<</Type/Catalog/Pages 2 0 R/AcroForm<</SigFlags 3/Fields[4 0 R]>>>>", pagesOf1,
+		"<</Type/Page/Parent 2 0 R/MediaBox[0 0 500 1000]/Resources<<>>/Annots[4 0 R 6 0 R]>>",
+		"<</Type/Annot/Subtype/Widget/FT/Sig/T(s)/F 132/Rect[50 550 450 950]/P 3 0 R/AP<</N 5 0 R>>>>", black,
+		"<</Type/Annot/Subtype/Stamp/F 4/Rect[50 50 450 450]/P 3 0 R/AP<</N 5 0 R>>>>")
+	img, err := box.RenderPage(t.Context(), doc, 1, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture, err := png.Decode(bytes.NewReader(img.Bytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		y    int
+		dark bool
+	}{"signature": {50, true}, "paper": {100, false}, "stamp": {150, true}} {
+		if r, _, _, _ := picture.At(50, tt.y).RGBA(); (r < 0x4000) != tt.dark {
+			t.Errorf("%s: red is %#x", name, r)
+		}
+	}
+}
+
 func TestSandboxGoesOn(t *testing.T) {
-	bomb, good := formBomb(), plain()
+	bomb, good := flateBomb(), plain()
 	var wait sync.WaitGroup
 	errs := make(chan error, 8)
 	for i := range 8 {
