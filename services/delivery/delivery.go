@@ -31,7 +31,7 @@ const sweepEvery = time.Hour
 
 // Config says how messages are sent.
 type Config struct {
-	PublicURL string        `help:"Where signers reach the gateway; the links in messages begin with it." env:"COUNTERSIGN_PUBLIC_URL" default:"http://127.0.0.1:8080" name:"public-url"`
+	PublicURL string        `help:"Where signers reach the gateway; the links in messages begin with it." env:"COUNTERSIGN_PUBLIC_URL" name:"public-url"`
 	MailFrom  string        `help:"Address that messages come from." env:"COUNTERSIGN_MAIL_FROM" default:"countersign@localhost.localdomain" name:"mail-from"`
 	RetryBase time.Duration `help:"Longest wait after the first failed attempt; it doubles with each." env:"COUNTERSIGN_RETRY_BASE" default:"30s" name:"retry-base"`
 	RetryCap  time.Duration `help:"Longest wait between two attempts." env:"COUNTERSIGN_RETRY_CAP" default:"1h" name:"retry-cap"`

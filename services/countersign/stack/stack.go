@@ -20,11 +20,15 @@ import (
 	"countersign.dev/pkg/host"
 	"countersign.dev/pkg/keys"
 	"countersign.dev/pkg/natsserver"
+	"countersign.dev/pkg/pades"
 	"countersign.dev/pkg/redisserver"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/server"
 	"countersign.dev/pkg/telemetry"
+	"countersign.dev/services/ceremony"
 	"countersign.dev/services/delivery"
+	"countersign.dev/services/gateway"
+	"countersign.dev/services/identity"
 	"countersign.dev/services/token"
 )
 
@@ -33,10 +37,10 @@ type Config struct {
 	Data      string `help:"Directory that keeps keys and state; a second start finds it." default:"data" env:"COUNTERSIGN_DATA" type:"path"`
 	ConfigDir string `help:"Directory of tenant settings (profiles, reminders, escalations, branding)." type:"existingdir" env:"COUNTERSIGN_CONFIG" name:"config"`
 
-	HTTP        string `help:"Address for signers' pages and REST." default:"127.0.0.1:8080" env:"COUNTERSIGN_HTTP" name:"http"`
-	Metrics     string `help:"Address for /metrics, /livez and /readyz." default:"127.0.0.1:9464" env:"COUNTERSIGN_METRICS"`
-	Mailbox     string `help:"Address for the page of the development mailbox." default:"127.0.0.1:8025" env:"COUNTERSIGN_MAILBOX"`
-	MailboxSMTP string `help:"Address where the development mailbox takes mail." default:"127.0.0.1:1025" env:"COUNTERSIGN_MAILBOX_SMTP" name:"mailbox-smtp"`
+	Gateway     gateway.Config `embed:""`
+	Metrics     string         `help:"Address for /metrics, /livez and /readyz." default:"127.0.0.1:9464" env:"COUNTERSIGN_METRICS"`
+	Mailbox     string         `help:"Address for the page of the development mailbox." default:"127.0.0.1:8025" env:"COUNTERSIGN_MAILBOX"`
+	MailboxSMTP string         `help:"Address where the development mailbox takes mail." default:"127.0.0.1:1025" env:"COUNTERSIGN_MAILBOX_SMTP" name:"mailbox-smtp"`
 
 	NATS        string `help:"Use this NATS server instead of the embedded one." env:"COUNTERSIGN_NATS" name:"nats"`
 	NATSListen  string `help:"Address of the embedded NATS server." default:"127.0.0.1:4222" env:"COUNTERSIGN_NATS_LISTEN" name:"nats-listen"`
@@ -50,8 +54,12 @@ type Config struct {
 	Sample        float64       `help:"Share of new traces that are recorded; 0 is all." env:"COUNTERSIGN_SAMPLE"`
 	LogLevel      slog.Level    `help:"Least level that is logged: debug, info, warn, error." default:"info" env:"COUNTERSIGN_LOG_LEVEL"`
 
+	SMTPTLS string `help:"How the relay is reached: starttls, implicit or none (loopback only)." default:"none" enum:"starttls,implicit,none" env:"COUNTERSIGN_SMTP_TLS" name:"smtp-tls"`
+
 	Public   token.PublicConfig `embed:""`
 	Delivery delivery.Config    `embed:""`
+	Identity identity.Config    `embed:"" prefix:"identity-"`
+	Ceremony ceremony.Config    `embed:""`
 }
 
 // Addresses is where a running stack is reached: the line that `up --json` prints.
@@ -71,6 +79,22 @@ type Running struct {
 	Addresses
 	// RedisKind says what Redis it is, in words.
 	RedisKind string
+}
+
+// authorityLife is how long the development authority for PDF signatures is valid.
+const authorityLife = 10 * 365 * 24 * time.Hour
+
+// Describe says in words where everything is.
+func (r Running) Describe() string {
+	out := fmt.Sprintf("Countersign is ready.\n\n  signers' pages, REST  %s\n  gRPC                  %s\n", r.HTTP, r.GRPC)
+	if r.Mailbox != "" {
+		out += fmt.Sprintf("  mailbox               %s\n", r.Mailbox)
+	}
+	out += fmt.Sprintf("  NATS                  %s\n  Redis                 %s", r.NATS, r.Redis)
+	if r.RedisKind != "" {
+		out += " (" + r.RedisKind + ")"
+	}
+	return out + fmt.Sprintf("\n  metrics               %s\n", r.Metrics)
 }
 
 // stack is what Run builds up and takes down.
@@ -128,22 +152,45 @@ func (s *stack) path(elements ...string) string {
 	return filepath.Join(append([]string{s.config.Data}, elements...)...)
 }
 
-// openData opens keys and tenant settings; on an empty directory it makes the keys.
-func (s *stack) openData() (err error) {
-	if err := os.MkdirAll(s.config.Data, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+// OpenKeys opens the keys of a data directory; in an empty one it makes them, with the authority for PDF signatures.
+func OpenKeys(data string) (*keys.Ring, error) {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
-	if s.ring, err = keys.Open(s.path("keys")); errors.Is(err, keys.ErrMissing) {
-		entries, readErr := os.ReadDir(s.config.Data)
+	dir := filepath.Join(data, "keys")
+	ring, err := keys.Open(dir)
+	if errors.Is(err, keys.ErrMissing) {
+		entries, readErr := os.ReadDir(data)
 		if readErr != nil {
-			return readErr
+			return nil, readErr
 		}
 		if len(entries) > 0 {
-			return fmt.Errorf("%w; %s holds state already, which new keys could not read", err, s.config.Data)
+			return nil, fmt.Errorf("%w; %s holds state already, which new keys could not read", err, data)
 		}
-		s.ring, err = keys.Create(s.path("keys"))
+		ring, err = keys.Create(dir)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if _, err := keys.Dir(dir).Load(ceremony.AuthorityFile); errors.Is(err, keys.ErrMissing) {
+		authority, err := pades.NewAuthority(pades.Subject{CommonName: "Countersign development authority", Organization: "Countersign"}, authorityLife, clock.System().Now(""))
+		if err != nil {
+			return nil, err
+		}
+		text, err := authority.PEM()
+		if err != nil {
+			return nil, err
+		}
+		return ring, keys.Dir(dir).Store(ceremony.AuthorityFile, text)
+	} else if err != nil {
+		return nil, err
+	}
+	return ring, nil
+}
+
+// openData opens keys and tenant settings.
+func (s *stack) openData() (err error) {
+	if s.ring, err = OpenKeys(s.config.Data); err != nil {
 		return err
 	}
 	s.tenants = config.Default()
@@ -152,6 +199,8 @@ func (s *stack) openData() (err error) {
 	}
 	return err
 }
+
+func (s *stack) now() time.Time { return clock.System().Now("") }
 
 // startServers starts or finds NATS and Redis, makes the streams on an empty server, and connects.
 func (s *stack) startServers(ctx context.Context) error {
