@@ -40,8 +40,8 @@ type command interface {
 func (s *signer) do(c command, at time.Time) (proto.Message, error) {
 	before := proto.CloneOf(s.state)
 	fact, err := c.Decide(s.state, at)
-	if diff := cmp.Diff(before, s.state, protocmp.Transform()); diff != "" {
-		s.t.Fatalf("Decide changed the state:\n%s", diff)
+	if !proto.Equal(before, s.state) {
+		s.t.Fatalf("Decide changed the state:\n%s", cmp.Diff(before, s.state, protocmp.Transform()))
 	}
 	if fact != nil && err == nil {
 		s.state = rules.Evolve(proto.CloneOf(s.state), fact)
