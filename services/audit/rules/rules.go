@@ -21,7 +21,6 @@ import (
 	deliveryv1 "countersign.dev/proto/countersign/delivery/v1"
 	identityv1 "countersign.dev/proto/countersign/identity/v1"
 	recordv1 "countersign.dev/proto/countersign/record/v1"
-	reminderv1 "countersign.dev/proto/countersign/reminder/v1"
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 )
 
@@ -280,6 +279,8 @@ func describe(l *Leaf, src Source) {
 	default:
 		describeLink(l, src)
 		describeDelivery(l, src)
+		describeReminder(l, src)
+		describeEscalation(l, src)
 	}
 }
 
@@ -319,26 +320,6 @@ func describeLink(l *Leaf, src Source) {
 		l.Out.Code = f.GetCode()
 	case *tokenv1.LinkAdmitted:
 		l.Sess, l.Link.Grace = f.GetSessionId(), f.GetGrace()
-	}
-}
-
-// describeDelivery adds what a message was for, and how an attempt went.
-func describeDelivery(l *Leaf, src Source) {
-	switch f := src.Fact.(type) {
-	case *deliveryv1.DeliveryPlanned:
-		l.Info = map[string]string{"kind": kindName(f.GetDelivery().GetKind()), "channel": "email"}
-	case *deliveryv1.AttemptAccepted:
-		l.Info = map[string]string{"kind": kindName(f.GetKind()), "provider": f.GetProvider(), "attempt": fmt.Sprint(f.GetAttempt())}
-	case *deliveryv1.AttemptDeferred:
-		l.Info, l.Out.Code = map[string]string{"attempt": fmt.Sprint(f.GetAttempt())}, f.GetEnhancedCode()
-	case *deliveryv1.AttemptBounced:
-		l.Info, l.Out.Code = map[string]string{"kind": kindName(f.GetKind()), "attempt": fmt.Sprint(f.GetAttempt())}, f.GetEnhancedCode()
-	case *deliveryv1.DeliveryFailed:
-		l.Info, l.Out.Code = map[string]string{"kind": kindName(f.GetKind()), "attempts": fmt.Sprint(f.GetAttempts())}, f.GetEnhancedCode()
-	case *deliveryv1.DeliverySkipped:
-		l.Out.Code = f.GetCode()
-	case *reminderv1.ReminderDue:
-		l.Link, l.Info = &Link{ID: f.GetLinkId(), Gen: f.GetGeneration()}, map[string]string{"ordinal": fmt.Sprint(f.GetOrdinal())}
 	}
 }
 
