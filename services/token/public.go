@@ -45,7 +45,7 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 		// Every method checks the scope it needs itself; to read is the least.
 		Scopes: map[string]string{
 			scope: auth.RequestsRead, scope + "Create": auth.RequestsWrite, scope + "Cancel": auth.RequestsWrite,
-			scope + "ReissueLink": auth.LinksReissue, scope + "RevokeLink": auth.LinksReissue,
+			scope + "ReissueLink": auth.LinksReissue, scope + "RevokeLink": auth.LinksReissue, scope + "IssueLink": auth.LinksReissue,
 		},
 	})
 	if err != nil {

@@ -171,13 +171,7 @@ func (l linkServer) Continue(ctx context.Context, req *tokenv1.ContinueRequest) 
 
 // Mint makes a token for one message. The secret leaves with the answer and is kept nowhere.
 func (l linkServer) Mint(ctx context.Context, req *tokenv1.MintRequest) (*tokenv1.MintResponse, error) {
-	t := rules.Token{Tenant: req.GetTenant(), LinkID: req.GetLinkId(), Secret: newSalt()[:rules.SecretSize]}
-	text, err := rules.FormatToken(t)
-	if err != nil {
-		return nil, err
-	}
-	k := key(req.GetTenant(), req.GetLinkId())
-	link, _, err := l.s.links.Read(ctx, k)
+	link, _, err := l.s.links.Read(ctx, key(req.GetTenant(), req.GetLinkId()))
 	if err != nil {
 		return nil, err
 	}
@@ -185,11 +179,25 @@ func (l linkServer) Mint(ctx context.Context, req *tokenv1.MintRequest) (*tokenv
 		Actor: &recordv1.Actor{Kind: recordv1.ActorKind_ACTOR_KIND_SYSTEM, Ref: "delivery"},
 		Cause: &recordv1.Cause{CallId: callID()}, RequestID: link.GetRequestId(),
 	}
-	res, err := l.s.links.Do(ctx, k, rules.Mint{Generation: req.GetGeneration(), Hash: l.s.tokenHash(t), DeliveryID: req.GetDeliveryId()}, by)
+	text, minted, err := l.s.mint(ctx, req.GetTenant(), req.GetLinkId(), req.GetGeneration(), req.GetDeliveryId(), by)
 	if err != nil {
 		return nil, err
 	}
-	return &tokenv1.MintResponse{Token: text, ExpiresAt: res.State.GetExpiresAt()}, nil
+	return &tokenv1.MintResponse{Token: text, ExpiresAt: minted.GetExpiresAt()}, nil
+}
+
+// mint makes a token of a link's generation for one delivery, and returns it with the link as it then is.
+func (s *Service) mint(ctx context.Context, tenant, linkID string, generation uint32, deliveryID string, by eventlog.By) (string, *tokenv1.Link, error) {
+	t := rules.Token{Tenant: tenant, LinkID: linkID, Secret: newSalt()[:rules.SecretSize]}
+	text, err := rules.FormatToken(t)
+	if err != nil {
+		return "", nil, err
+	}
+	res, err := s.links.Do(ctx, key(tenant, linkID), rules.Mint{Generation: generation, Hash: s.tokenHash(t), DeliveryID: deliveryID}, by)
+	if err != nil {
+		return "", nil, err
+	}
+	return text, res.State, nil
 }
 
 // AdmitSigning holds a link still for a signature. It writes the admission first and reads the request after, as a cancellation

@@ -25,6 +25,9 @@ import (
 // defaultPage is how many requests a list returns when it is not told.
 const defaultPage = 50
 
+// deliveryIDLimit is the most characters an id of a delivery has (decisions 5).
+const deliveryIDLimit = 64
+
 // signingServer is what platforms call, by gRPC and by REST.
 type signingServer struct {
 	signingv1.UnimplementedSigningRequestServiceServer
@@ -167,29 +170,56 @@ func (p signingServer) RevokeLink(ctx context.Context, req *signingv1.RevokeLink
 	return &signingv1.RevokeLinkResponse{Signer: view}, err
 }
 
-// act has a platform's command carried out on a signer's link.
-func (p signingServer) act(ctx context.Context, scope, id, who, idempotencyKey string, command eventlog.Command[*tokenv1.Link]) (*signingv1.SignerView, error) {
-	tenant, by, err := caller(ctx, scope)
+// IssueLink makes one more token of a signer's link for the platform to hand over. It is minted as for a message.
+func (p signingServer) IssueLink(ctx context.Context, req *signingv1.IssueLinkRequest) (*signingv1.IssueLinkResponse, error) {
+	ctx, r, seat, by, err := p.seat(ctx, auth.LinksReissue, req.GetId(), req.GetSigner())
 	if err != nil {
 		return nil, err
+	}
+	link, _, err := p.s.links.Load(ctx, key(r.GetTenant(), seat.GetLinkId()))
+	if err != nil {
+		return nil, err
+	}
+	delivery := "platform:" + by.Cause.GetCallId()
+	text, minted, err := p.s.mint(ctx, r.GetTenant(), seat.GetLinkId(), link.GetGeneration(), delivery[:min(len(delivery), deliveryIDLimit)], by)
+	if err != nil {
+		return nil, err
+	}
+	return &signingv1.IssueLinkResponse{Path: "/s/" + text, ExpiresAt: minted.GetExpiresAt()}, nil
+}
+
+// seat finds the signer that a platform's call is about, once their turn has come, and what the act is recorded with.
+func (p signingServer) seat(ctx context.Context, scope, id, who string) (context.Context, *tokenv1.Request, *tokenv1.Seat, eventlog.By, error) {
+	tenant, by, err := caller(ctx, scope)
+	if err != nil {
+		return ctx, nil, nil, by, err
 	}
 	ctx = telemetry.WithRequest(ctx, id, tenant)
 	r, err := p.s.find(ctx, tenant, id)
 	if err != nil {
-		return nil, err
+		return ctx, nil, nil, by, err
 	}
 	seat, err := findSeat(r, who)
 	if err != nil {
-		return nil, err
+		return ctx, nil, nil, by, err
 	}
 	if seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_WAITING {
-		return nil, failure.LinkNotYet
+		return ctx, nil, nil, by, failure.LinkNotYet
 	}
 	by.RequestID = id
+	return ctx, r, seat, by, nil
+}
+
+// act has a platform's command carried out on a signer's link.
+func (p signingServer) act(ctx context.Context, scope, id, who, idempotencyKey string, command eventlog.Command[*tokenv1.Link]) (*signingv1.SignerView, error) {
+	ctx, r, seat, by, err := p.seat(ctx, scope, id, who)
+	if err != nil {
+		return nil, err
+	}
 	if idempotencyKey != "" {
 		by.CommandID = fmt.Sprintf("%s:%s", by.Actor.GetRef(), idempotencyKey)
 	}
-	if _, err := p.s.links.Do(ctx, key(tenant, seat.GetLinkId()), command, by); err != nil {
+	if _, err := p.s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), command, by); err != nil {
 		return nil, err
 	}
 	return p.s.signerView(ctx, r, seat)

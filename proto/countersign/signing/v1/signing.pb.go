@@ -1594,6 +1594,113 @@ func (x *RevokeLinkResponse) GetSigner() *SignerView {
 	return nil
 }
 
+type IssueLinkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The signer's id or position (1 is the first).
+	Signer        string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueLinkRequest) Reset() {
+	*x = IssueLinkRequest{}
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueLinkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueLinkRequest) ProtoMessage() {}
+
+func (x *IssueLinkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueLinkRequest.ProtoReflect.Descriptor instead.
+func (*IssueLinkRequest) Descriptor() ([]byte, []int) {
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *IssueLinkRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *IssueLinkRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+type IssueLinkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the link is on the signers' pages: /s/ and the token. Whoever has it can open the link.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// From this instant on it opens nothing new.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueLinkResponse) Reset() {
+	*x = IssueLinkResponse{}
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueLinkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueLinkResponse) ProtoMessage() {}
+
+func (x *IssueLinkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueLinkResponse.ProtoReflect.Descriptor instead.
+func (*IssueLinkResponse) Descriptor() ([]byte, []int) {
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *IssueLinkResponse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *IssueLinkResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1605,7 +1712,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1724,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1737,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{22}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1657,7 +1764,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1776,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1789,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{23}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchResponse) GetOutcome() *Outcome {
@@ -1720,7 +1827,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1839,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1852,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{24}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Outcome) GetEvent() string {
@@ -1815,7 +1922,7 @@ type FieldProblem struct {
 
 func (x *FieldProblem) Reset() {
 	*x = FieldProblem{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1934,7 @@ func (x *FieldProblem) String() string {
 func (*FieldProblem) ProtoMessage() {}
 
 func (x *FieldProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1947,7 @@ func (x *FieldProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldProblem.ProtoReflect.Descriptor instead.
 func (*FieldProblem) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{25}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FieldProblem) GetPath() string {
@@ -1985,7 +2092,14 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x06signer\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06signer\x12 \n" +
 	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"P\n" +
 	"\x12RevokeLinkResponse\x12:\n" +
-	"\x06signer\x18\x01 \x01(\v2\".countersign.signing.v1.SignerViewR\x06signer\"V\n" +
+	"\x06signer\x18\x01 \x01(\v2\".countersign.signing.v1.SignerViewR\x06signer\"g\n" +
+	"\x10IssueLinkRequest\x120\n" +
+	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12!\n" +
+	"\x06signer\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06signer\"g\n" +
+	"\x11IssueLinkResponse\x12\x17\n" +
+	"\x04path\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04path\x129\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"V\n" +
 	"\fWatchRequest\x120\n" +
 	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\"b\n" +
@@ -2018,7 +2132,7 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x14SIGNER_STATUS_OPENED\x10\x03\x12\x18\n" +
 	"\x14SIGNER_STATUS_SIGNED\x10\x04\x12\x1a\n" +
 	"\x16SIGNER_STATUS_DECLINED\x10\x05\x12\x1b\n" +
-	"\x17SIGNER_STATUS_WITHDRAWN\x10\x062\xa9\b\n" +
+	"\x17SIGNER_STATUS_WITHDRAWN\x10\x062\xc1\t\n" +
 	"\x15SigningRequestService\x12\x7f\n" +
 	"\x06Create\x12%.countersign.signing.v1.CreateRequest\x1a&.countersign.signing.v1.CreateResponse\"&\x82\xd3\xe4\x93\x02 :\arequestb\arequest\"\f/v1/requests\x12r\n" +
 	"\x03Get\x12\".countersign.signing.v1.GetRequest\x1a#.countersign.signing.v1.GetResponse\"\"\x82\xd3\xe4\x93\x02\x1cb\arequest\x12\x11/v1/requests/{id}\x12g\n" +
@@ -2028,7 +2142,8 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x06Cancel\x12%.countersign.signing.v1.CancelRequest\x1a&.countersign.signing.v1.CancelResponse\",\x82\xd3\xe4\x93\x02&:\x01*b\arequest\"\x18/v1/requests/{id}:cancel\x12\xa5\x01\n" +
 	"\vReissueLink\x12*.countersign.signing.v1.ReissueLinkRequest\x1a+.countersign.signing.v1.ReissueLinkResponse\"=\x82\xd3\xe4\x93\x027:\x01*b\x06signer\"*/v1/requests/{id}/signers/{signer}:reissue\x12\xa1\x01\n" +
 	"\n" +
-	"RevokeLink\x12).countersign.signing.v1.RevokeLinkRequest\x1a*.countersign.signing.v1.RevokeLinkResponse\"<\x82\xd3\xe4\x93\x026:\x01*b\x06signer\")/v1/requests/{id}/signers/{signer}:revoke\x12V\n" +
+	"RevokeLink\x12).countersign.signing.v1.RevokeLinkRequest\x1a*.countersign.signing.v1.RevokeLinkResponse\"<\x82\xd3\xe4\x93\x026:\x01*b\x06signer\")/v1/requests/{id}/signers/{signer}:revoke\x12\x95\x01\n" +
+	"\tIssueLink\x12(.countersign.signing.v1.IssueLinkRequest\x1a).countersign.signing.v1.IssueLinkResponse\"3\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/requests/{id}/signers/{signer}:issue\x12V\n" +
 	"\x05Watch\x12$.countersign.signing.v1.WatchRequest\x1a%.countersign.signing.v1.WatchResponse0\x01B8Z6countersign.dev/proto/countersign/signing/v1;signingv1b\x06proto3"
 
 var (
@@ -2044,7 +2159,7 @@ func file_countersign_signing_v1_signing_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_signing_v1_signing_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_countersign_signing_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_countersign_signing_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_countersign_signing_v1_signing_proto_goTypes = []any{
 	(RequestStatus)(0),            // 0: countersign.signing.v1.RequestStatus
 	(SignerStatus)(0),             // 1: countersign.signing.v1.SignerStatus
@@ -2070,65 +2185,70 @@ var file_countersign_signing_v1_signing_proto_goTypes = []any{
 	(*ReissueLinkResponse)(nil),   // 21: countersign.signing.v1.ReissueLinkResponse
 	(*RevokeLinkRequest)(nil),     // 22: countersign.signing.v1.RevokeLinkRequest
 	(*RevokeLinkResponse)(nil),    // 23: countersign.signing.v1.RevokeLinkResponse
-	(*WatchRequest)(nil),          // 24: countersign.signing.v1.WatchRequest
-	(*WatchResponse)(nil),         // 25: countersign.signing.v1.WatchResponse
-	(*Outcome)(nil),               // 26: countersign.signing.v1.Outcome
-	(*FieldProblem)(nil),          // 27: countersign.signing.v1.FieldProblem
-	nil,                           // 28: countersign.signing.v1.SigningRequest.MetadataEntry
-	nil,                           // 29: countersign.signing.v1.RequestView.MetadataEntry
-	(*money.Money)(nil),           // 30: google.type.Money
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*IssueLinkRequest)(nil),      // 24: countersign.signing.v1.IssueLinkRequest
+	(*IssueLinkResponse)(nil),     // 25: countersign.signing.v1.IssueLinkResponse
+	(*WatchRequest)(nil),          // 26: countersign.signing.v1.WatchRequest
+	(*WatchResponse)(nil),         // 27: countersign.signing.v1.WatchResponse
+	(*Outcome)(nil),               // 28: countersign.signing.v1.Outcome
+	(*FieldProblem)(nil),          // 29: countersign.signing.v1.FieldProblem
+	nil,                           // 30: countersign.signing.v1.SigningRequest.MetadataEntry
+	nil,                           // 31: countersign.signing.v1.RequestView.MetadataEntry
+	(*money.Money)(nil),           // 32: google.type.Money
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_countersign_signing_v1_signing_proto_depIdxs = []int32{
-	30, // 0: countersign.signing.v1.SigningRequest.value:type_name -> google.type.Money
+	32, // 0: countersign.signing.v1.SigningRequest.value:type_name -> google.type.Money
 	3,  // 1: countersign.signing.v1.SigningRequest.documents:type_name -> countersign.signing.v1.Document
 	5,  // 2: countersign.signing.v1.SigningRequest.signers:type_name -> countersign.signing.v1.Signer
-	28, // 3: countersign.signing.v1.SigningRequest.metadata:type_name -> countersign.signing.v1.SigningRequest.MetadataEntry
+	30, // 3: countersign.signing.v1.SigningRequest.metadata:type_name -> countersign.signing.v1.SigningRequest.MetadataEntry
 	4,  // 4: countersign.signing.v1.Signer.alternates:type_name -> countersign.signing.v1.Person
 	4,  // 5: countersign.signing.v1.Signer.manager:type_name -> countersign.signing.v1.Person
 	0,  // 6: countersign.signing.v1.RequestView.status:type_name -> countersign.signing.v1.RequestStatus
 	7,  // 7: countersign.signing.v1.RequestView.documents:type_name -> countersign.signing.v1.DocumentView
 	8,  // 8: countersign.signing.v1.RequestView.signers:type_name -> countersign.signing.v1.SignerView
-	31, // 9: countersign.signing.v1.RequestView.accepted_at:type_name -> google.protobuf.Timestamp
-	31, // 10: countersign.signing.v1.RequestView.closed_at:type_name -> google.protobuf.Timestamp
-	29, // 11: countersign.signing.v1.RequestView.metadata:type_name -> countersign.signing.v1.RequestView.MetadataEntry
+	33, // 9: countersign.signing.v1.RequestView.accepted_at:type_name -> google.protobuf.Timestamp
+	33, // 10: countersign.signing.v1.RequestView.closed_at:type_name -> google.protobuf.Timestamp
+	31, // 11: countersign.signing.v1.RequestView.metadata:type_name -> countersign.signing.v1.RequestView.MetadataEntry
 	1,  // 12: countersign.signing.v1.SignerView.status:type_name -> countersign.signing.v1.SignerStatus
-	31, // 13: countersign.signing.v1.SignerView.expires_at:type_name -> google.protobuf.Timestamp
+	33, // 13: countersign.signing.v1.SignerView.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 14: countersign.signing.v1.CreateRequest.request:type_name -> countersign.signing.v1.SigningRequest
 	6,  // 15: countersign.signing.v1.CreateResponse.request:type_name -> countersign.signing.v1.RequestView
 	6,  // 16: countersign.signing.v1.GetResponse.request:type_name -> countersign.signing.v1.RequestView
 	0,  // 17: countersign.signing.v1.ListRequest.status:type_name -> countersign.signing.v1.RequestStatus
 	6,  // 18: countersign.signing.v1.ListResponse.requests:type_name -> countersign.signing.v1.RequestView
 	17, // 19: countersign.signing.v1.ListEventsResponse.events:type_name -> countersign.signing.v1.Event
-	31, // 20: countersign.signing.v1.Event.at:type_name -> google.protobuf.Timestamp
+	33, // 20: countersign.signing.v1.Event.at:type_name -> google.protobuf.Timestamp
 	6,  // 21: countersign.signing.v1.CancelResponse.request:type_name -> countersign.signing.v1.RequestView
 	8,  // 22: countersign.signing.v1.ReissueLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
 	8,  // 23: countersign.signing.v1.RevokeLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
-	26, // 24: countersign.signing.v1.WatchResponse.outcome:type_name -> countersign.signing.v1.Outcome
-	31, // 25: countersign.signing.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	0,  // 26: countersign.signing.v1.Outcome.status:type_name -> countersign.signing.v1.RequestStatus
-	27, // 27: countersign.signing.v1.Outcome.fields:type_name -> countersign.signing.v1.FieldProblem
-	9,  // 28: countersign.signing.v1.SigningRequestService.Create:input_type -> countersign.signing.v1.CreateRequest
-	11, // 29: countersign.signing.v1.SigningRequestService.Get:input_type -> countersign.signing.v1.GetRequest
-	13, // 30: countersign.signing.v1.SigningRequestService.List:input_type -> countersign.signing.v1.ListRequest
-	15, // 31: countersign.signing.v1.SigningRequestService.ListEvents:input_type -> countersign.signing.v1.ListEventsRequest
-	18, // 32: countersign.signing.v1.SigningRequestService.Cancel:input_type -> countersign.signing.v1.CancelRequest
-	20, // 33: countersign.signing.v1.SigningRequestService.ReissueLink:input_type -> countersign.signing.v1.ReissueLinkRequest
-	22, // 34: countersign.signing.v1.SigningRequestService.RevokeLink:input_type -> countersign.signing.v1.RevokeLinkRequest
-	24, // 35: countersign.signing.v1.SigningRequestService.Watch:input_type -> countersign.signing.v1.WatchRequest
-	10, // 36: countersign.signing.v1.SigningRequestService.Create:output_type -> countersign.signing.v1.CreateResponse
-	12, // 37: countersign.signing.v1.SigningRequestService.Get:output_type -> countersign.signing.v1.GetResponse
-	14, // 38: countersign.signing.v1.SigningRequestService.List:output_type -> countersign.signing.v1.ListResponse
-	16, // 39: countersign.signing.v1.SigningRequestService.ListEvents:output_type -> countersign.signing.v1.ListEventsResponse
-	19, // 40: countersign.signing.v1.SigningRequestService.Cancel:output_type -> countersign.signing.v1.CancelResponse
-	21, // 41: countersign.signing.v1.SigningRequestService.ReissueLink:output_type -> countersign.signing.v1.ReissueLinkResponse
-	23, // 42: countersign.signing.v1.SigningRequestService.RevokeLink:output_type -> countersign.signing.v1.RevokeLinkResponse
-	25, // 43: countersign.signing.v1.SigningRequestService.Watch:output_type -> countersign.signing.v1.WatchResponse
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	33, // 24: countersign.signing.v1.IssueLinkResponse.expires_at:type_name -> google.protobuf.Timestamp
+	28, // 25: countersign.signing.v1.WatchResponse.outcome:type_name -> countersign.signing.v1.Outcome
+	33, // 26: countersign.signing.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	0,  // 27: countersign.signing.v1.Outcome.status:type_name -> countersign.signing.v1.RequestStatus
+	29, // 28: countersign.signing.v1.Outcome.fields:type_name -> countersign.signing.v1.FieldProblem
+	9,  // 29: countersign.signing.v1.SigningRequestService.Create:input_type -> countersign.signing.v1.CreateRequest
+	11, // 30: countersign.signing.v1.SigningRequestService.Get:input_type -> countersign.signing.v1.GetRequest
+	13, // 31: countersign.signing.v1.SigningRequestService.List:input_type -> countersign.signing.v1.ListRequest
+	15, // 32: countersign.signing.v1.SigningRequestService.ListEvents:input_type -> countersign.signing.v1.ListEventsRequest
+	18, // 33: countersign.signing.v1.SigningRequestService.Cancel:input_type -> countersign.signing.v1.CancelRequest
+	20, // 34: countersign.signing.v1.SigningRequestService.ReissueLink:input_type -> countersign.signing.v1.ReissueLinkRequest
+	22, // 35: countersign.signing.v1.SigningRequestService.RevokeLink:input_type -> countersign.signing.v1.RevokeLinkRequest
+	24, // 36: countersign.signing.v1.SigningRequestService.IssueLink:input_type -> countersign.signing.v1.IssueLinkRequest
+	26, // 37: countersign.signing.v1.SigningRequestService.Watch:input_type -> countersign.signing.v1.WatchRequest
+	10, // 38: countersign.signing.v1.SigningRequestService.Create:output_type -> countersign.signing.v1.CreateResponse
+	12, // 39: countersign.signing.v1.SigningRequestService.Get:output_type -> countersign.signing.v1.GetResponse
+	14, // 40: countersign.signing.v1.SigningRequestService.List:output_type -> countersign.signing.v1.ListResponse
+	16, // 41: countersign.signing.v1.SigningRequestService.ListEvents:output_type -> countersign.signing.v1.ListEventsResponse
+	19, // 42: countersign.signing.v1.SigningRequestService.Cancel:output_type -> countersign.signing.v1.CancelResponse
+	21, // 43: countersign.signing.v1.SigningRequestService.ReissueLink:output_type -> countersign.signing.v1.ReissueLinkResponse
+	23, // 44: countersign.signing.v1.SigningRequestService.RevokeLink:output_type -> countersign.signing.v1.RevokeLinkResponse
+	25, // 45: countersign.signing.v1.SigningRequestService.IssueLink:output_type -> countersign.signing.v1.IssueLinkResponse
+	27, // 46: countersign.signing.v1.SigningRequestService.Watch:output_type -> countersign.signing.v1.WatchResponse
+	38, // [38:47] is the sub-list for method output_type
+	29, // [29:38] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_countersign_signing_v1_signing_proto_init() }
@@ -2142,7 +2262,7 @@ func file_countersign_signing_v1_signing_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_signing_v1_signing_proto_rawDesc), len(file_countersign_signing_v1_signing_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

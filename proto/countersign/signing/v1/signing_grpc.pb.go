@@ -29,6 +29,7 @@ const (
 	SigningRequestService_Cancel_FullMethodName      = "/countersign.signing.v1.SigningRequestService/Cancel"
 	SigningRequestService_ReissueLink_FullMethodName = "/countersign.signing.v1.SigningRequestService/ReissueLink"
 	SigningRequestService_RevokeLink_FullMethodName  = "/countersign.signing.v1.SigningRequestService/RevokeLink"
+	SigningRequestService_IssueLink_FullMethodName   = "/countersign.signing.v1.SigningRequestService/IssueLink"
 	SigningRequestService_Watch_FullMethodName       = "/countersign.signing.v1.SigningRequestService/Watch"
 )
 
@@ -52,6 +53,9 @@ type SigningRequestServiceClient interface {
 	ReissueLink(ctx context.Context, in *ReissueLinkRequest, opts ...grpc.CallOption) (*ReissueLinkResponse, error)
 	// RevokeLink withdraws a signer's link until it is reissued.
 	RevokeLink(ctx context.Context, in *RevokeLinkRequest, opts ...grpc.CallOption) (*RevokeLinkResponse, error)
+	// IssueLink makes one more token for a signer's link as it is, for the caller to hand over; those made before go on working.
+	// At most 32 may live at once; the first one used ends all others.
+	IssueLink(ctx context.Context, in *IssueLinkRequest, opts ...grpc.CallOption) (*IssueLinkResponse, error)
 	// Watch streams the outcomes of a request from the first one on, until it is closed.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
@@ -134,6 +138,16 @@ func (c *signingRequestServiceClient) RevokeLink(ctx context.Context, in *Revoke
 	return out, nil
 }
 
+func (c *signingRequestServiceClient) IssueLink(ctx context.Context, in *IssueLinkRequest, opts ...grpc.CallOption) (*IssueLinkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueLinkResponse)
+	err := c.cc.Invoke(ctx, SigningRequestService_IssueLink_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *signingRequestServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &SigningRequestService_ServiceDesc.Streams[0], SigningRequestService_Watch_FullMethodName, cOpts...)
@@ -173,6 +187,9 @@ type SigningRequestServiceServer interface {
 	ReissueLink(context.Context, *ReissueLinkRequest) (*ReissueLinkResponse, error)
 	// RevokeLink withdraws a signer's link until it is reissued.
 	RevokeLink(context.Context, *RevokeLinkRequest) (*RevokeLinkResponse, error)
+	// IssueLink makes one more token for a signer's link as it is, for the caller to hand over; those made before go on working.
+	// At most 32 may live at once; the first one used ends all others.
+	IssueLink(context.Context, *IssueLinkRequest) (*IssueLinkResponse, error)
 	// Watch streams the outcomes of a request from the first one on, until it is closed.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedSigningRequestServiceServer()
@@ -205,6 +222,9 @@ func (UnimplementedSigningRequestServiceServer) ReissueLink(context.Context, *Re
 }
 func (UnimplementedSigningRequestServiceServer) RevokeLink(context.Context, *RevokeLinkRequest) (*RevokeLinkResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeLink not implemented")
+}
+func (UnimplementedSigningRequestServiceServer) IssueLink(context.Context, *IssueLinkRequest) (*IssueLinkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueLink not implemented")
 }
 func (UnimplementedSigningRequestServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -356,6 +376,24 @@ func _SigningRequestService_RevokeLink_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SigningRequestService_IssueLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueLinkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SigningRequestServiceServer).IssueLink(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SigningRequestService_IssueLink_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SigningRequestServiceServer).IssueLink(ctx, req.(*IssueLinkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SigningRequestService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -401,6 +439,10 @@ var SigningRequestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeLink",
 			Handler:    _SigningRequestService_RevokeLink_Handler,
+		},
+		{
+			MethodName: "IssueLink",
+			Handler:    _SigningRequestService_IssueLink_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
