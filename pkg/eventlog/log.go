@@ -119,6 +119,9 @@ func (l *Log) Append(ctx context.Context, msg *nats.Msg, id string, last uint64)
 // Neither (a write still in flight) means that the question stays open.
 func (l *Log) settle(ctx context.Context, subject, id string, last uint64) (seq uint64, ours bool, err error) {
 	next, err := l.leaderGet(ctx, map[string]any{"seq": last + 1, "next_by_subj": subject})
+	if errors.Is(err, ErrNotFound) {
+		return 0, false, nil
+	}
 	if err != nil {
 		return 0, false, err
 	}

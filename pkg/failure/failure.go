@@ -49,7 +49,7 @@ func (e *Error) Error() string {
 // Is reports whether target is the same entry of the registry, whatever its fields or wait.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
-	return ok && t.Code == e.Code
+	return ok && e != nil && t != nil && t.Code == e.Code // From returns a nil *Error for an accident
 }
 
 // WithFields returns a copy that names the wrong fields.

@@ -140,6 +140,9 @@ func (s *Service) onChallenge(ctx context.Context, e eventlog.Event, f *identity
 }
 
 func (s *Service) onReminder(ctx context.Context, e eventlog.Event, f *reminderv1.ReminderDue) error {
+	if f.GetRotate() {
+		return nil // the link is replaced, and the message of the new one reminds (spec 6.4)
+	}
 	kind := deliveryv1.Kind_KIND_REMINDER
 	if f.GetPartial() {
 		kind = deliveryv1.Kind_KIND_PARTIAL

@@ -11,6 +11,7 @@ import (
 	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
 	deliveryv1 "countersign.dev/proto/countersign/delivery/v1"
 	escalationv1 "countersign.dev/proto/countersign/escalation/v1"
+	reminderv1 "countersign.dev/proto/countersign/reminder/v1"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 	"countersign.dev/services/token/rules"
@@ -32,6 +33,8 @@ func (s *Service) hears(service string) *eventlog.Router {
 	case "ceremony":
 		eventlog.On(r, s.onSigned)
 		eventlog.On(r, s.onSignerDeclined)
+	case "reminder":
+		eventlog.On(r, s.onReminder)
 	case "escalation":
 		eventlog.On(r, s.onRouted)
 		eventlog.On(r, s.onStuck)
@@ -157,6 +160,19 @@ func (s *Service) onSignerDeclined(ctx context.Context, e eventlog.Event, f *cer
 	}
 	decline := rules.SeatDeclined{LinkID: f.GetLinkId(), ReasonID: f.GetReasonId()}
 	_, err := s.requests.Do(ctx, key(e.Key.Tenant, e.Record.GetRequestId()), decline, e.By(Name, "declined"))
+	return err
+}
+
+// onReminder rotates a link that would expire soon after the reminder (spec 6.4): the message of the new one reminds.
+func (s *Service) onReminder(ctx context.Context, e eventlog.Event, f *reminderv1.ReminderDue) error {
+	if !f.GetRotate() {
+		return nil
+	}
+	reissue := rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_REMINDER, Generation: f.GetGeneration()}
+	_, err := s.links.Do(ctx, key(e.Key.Tenant, f.GetLinkId()), reissue, e.By(Name, "rotate"))
+	if refusal := failure.From(err); refusal != nil && !refusal.Retryable {
+		return nil // the signer was faster
+	}
 	return err
 }
 

@@ -40,13 +40,8 @@ func (s *Service) personID(requestID string, position uint32, role string, p *si
 
 // putPerson keeps a person in the vault and returns the commitments to name and email. Keeping again keeps the first salts.
 func (s *Service) putPerson(ctx context.Context, tenant, id, role string, p *signingv1.Person) (map[string][]byte, error) {
-	kept := &tokenv1.PrivatePerson{}
-	err := s.load(ctx, tenant, id, kept)
-	if errors.Is(err, vault.ErrUnknown) {
-		kept = &tokenv1.PrivatePerson{Person: p, Salts: map[string][]byte{"name": newSalt(), "email": newSalt()}}
-		err = s.store(ctx, tenant, id, kept)
-	}
-	if err != nil {
+	kept := &tokenv1.PrivatePerson{Person: p, Salts: map[string][]byte{"name": newSalt(), "email": newSalt()}}
+	if err := s.storeOnce(ctx, tenant, id, kept); err != nil {
 		return nil, fmt.Errorf("token: keep a person: %w", err)
 	}
 	return map[string][]byte{
@@ -66,13 +61,8 @@ func (s *Service) person(ctx context.Context, tenant, id string) (*signingv1.Per
 
 // putNote keeps words under an id, once: later words under the same id are not taken. It returns the commitment to what is kept.
 func (s *Service) putNote(ctx context.Context, tenant, id, text string) ([]byte, error) {
-	kept := &tokenv1.PrivateNote{}
-	err := s.load(ctx, tenant, id, kept)
-	if errors.Is(err, vault.ErrUnknown) {
-		kept = &tokenv1.PrivateNote{Text: text, Salt: newSalt()}
-		err = s.store(ctx, tenant, id, kept)
-	}
-	if err != nil {
+	kept := &tokenv1.PrivateNote{Text: text, Salt: newSalt()}
+	if err := s.storeOnce(ctx, tenant, id, kept); err != nil {
 		return nil, fmt.Errorf("token: keep a note: %w", err)
 	}
 	return commit(kept.GetSalt(), "note", kept.GetText()), nil
@@ -93,6 +83,22 @@ func (s *Service) store(ctx context.Context, tenant, id string, m proto.Message)
 		return err
 	}
 	return s.vault.Put(ctx, tenant, id, body)
+}
+
+// storeOnce keeps m unless something is kept under the id already, and makes m what is kept: of many at once one wins, for all.
+func (s *Service) storeOnce(ctx context.Context, tenant, id string, m proto.Message) error {
+	body, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	kept, err := s.vault.PutOnce(ctx, tenant, id, body)
+	if errors.Is(err, vault.ErrErased) {
+		return failure.PersonErased
+	}
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(kept, m)
 }
 
 // load reads from the vault into m. Somebody who was erased is a refusal, somebody unknown vault.ErrUnknown.

@@ -57,6 +57,7 @@ func Topology() eventlog.Topology {
 			{Stream: eventlog.FactsStream(Name), Durable: Name},
 			{Stream: eventlog.FactsStream("delivery"), Durable: Name},
 			{Stream: eventlog.FactsStream("ceremony"), Durable: Name},
+			{Stream: eventlog.FactsStream("reminder"), Durable: Name},
 			{Stream: eventlog.FactsStream("escalation"), Durable: Name},
 		},
 	})
@@ -88,6 +89,13 @@ func New(ctx context.Context, h *host.Host, tenants *config.Config) (*Service, e
 	if err != nil {
 		return nil, err
 	}
+	for _, kept := range v.Logs() {
+		// A vault that went back in time would bring erased people back.
+		if err := h.Marks.Check(ctx, kept.Stream()); err != nil {
+			return nil, err
+		}
+	}
+	v.MarkWith(h.Marks.Note)
 	timers, err := timer.Open(ctx, h.NATS, Name, h.Clock, h.Logger, h.Tracer(Name))
 	if err != nil {
 		return nil, err
@@ -134,7 +142,7 @@ func (s *Service) Run(ctx context.Context) error {
 	intake := s.h.Consumer(Name, IntakeStream, Name, s.onIntake)
 	intake.Seal = s.vault.Seal
 	g.Go(func() error { return intake.Run(ctx, js) })
-	for _, from := range []string{Name, "delivery", "ceremony", "escalation"} {
+	for _, from := range []string{Name, "delivery", "ceremony", "reminder", "escalation"} {
 		c := s.h.Consumer(Name, eventlog.FactsStream(from), Name, s.hears(from).Handle)
 		g.Go(func() error { return c.Run(ctx, js) })
 	}
