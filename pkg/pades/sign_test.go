@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -95,7 +96,7 @@ func checkForm(t *testing.T, pdf, out []byte) {
 	if old := source.ctx.ID; len(old) == 2 && !bytes.Equal(source.bytes(old[0]), doc.bytes(doc.ctx.ID[0])) {
 		t.Error("the first half of ID changed")
 	}
-	if source.ctx.Info != nil && (doc.ctx.Info == nil || *doc.ctx.Info != *source.ctx.Info) {
+	if source.ctx.Info != nil && !strings.Contains(added, fmt.Sprintf("/Info %d 0 R", source.ctx.Info.ObjectNumber.Value())) {
 		t.Error("Info was lost")
 	}
 }
