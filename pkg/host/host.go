@@ -22,7 +22,7 @@ type Host struct {
 	NATS      *nats.Conn
 	Redis     redis.UniversalClient
 	Keys      *keys.Ring
-	Files     keys.Dir // named PEM files beside the keys, such as the authority for PDF signatures
+	Files     Files // named PEM files beside the keys, such as the authority for PDF signatures
 	Clock     clock.Clock
 	Telemetry *telemetry.Telemetry
 	Logger    *slog.Logger
@@ -31,6 +31,12 @@ type Host struct {
 
 	// LazySync accepts a record on a server that acknowledges before it syncs: a power cut may lose the last moments.
 	LazySync bool
+}
+
+// Files are named PEM files: keys.Dir, or keys.Mounted.
+type Files interface {
+	// Load returns what was stored under name; keys.ErrMissing, ErrMode or ErrFormat where that cannot be used.
+	Load(name string) ([]byte, error)
 }
 
 // Peers reaches other services: through memory in one process, through TCP apart.

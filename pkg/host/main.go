@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	// kong: one struct is flags, environment and help at once, so a setting is described in one place.
@@ -27,7 +28,7 @@ import (
 type Program struct {
 	Name  string
 	About string
-	// Flags points to the service's own settings, with kong's tags.
+	// Flags points to the service's own settings, with kong's tags; nil for none.
 	Flags any
 	// Build makes the service.
 	Build func(ctx context.Context, h *Host, tenants *config.Config) (Service, error)
@@ -51,16 +52,35 @@ type flags struct {
 	Sample        float64           `help:"Share of new traces that are recorded; 0 is all." env:"COUNTERSIGN_SAMPLE"`
 	LogLevel      slog.Level        `help:"Least level that is logged: debug, info, warn, error." default:"info" env:"COUNTERSIGN_LOG_LEVEL"`
 	AllowLazySync bool              `help:"Accept a NATS server that acknowledges before it syncs: a power cut may lose the last moments." env:"COUNTERSIGN_ALLOW_LAZY_SYNC"`
+	Probe         bool              `help:"Ask the process that listens on --metrics whether it is ready, and exit: the health check of an image."`
+}
+
+// Parser reads the program's command line and environment: the settings that every service has, and its own.
+func (p Program) Parser() (*kong.Kong, error) { return p.parser(&flags{}) }
+
+func (p Program) parser(common *flags) (*kong.Kong, error) {
+	options := []kong.Option{kong.Name(p.Name), kong.Description(p.About), kong.UsageOnError()}
+	if p.Flags != nil {
+		options = append(options, kong.Embed(p.Flags))
+	}
+	return kong.New(common, options...)
 }
 
 // Main runs a service until SIGTERM, and exits.
 func Main(p Program) {
 	common := &flags{}
-	parser := kong.Must(common, kong.Name(p.Name), kong.Description(p.About), kong.UsageOnError(), kong.Embed(p.Flags))
+	parser, err := p.parser(common)
+	if err != nil {
+		panic(err) // the program's own flags cannot be read
+	}
 	if _, err := parser.Parse(os.Args[1:]); err != nil {
 		parser.FatalIfErrorf(err)
 	}
-	if err := run(p, common); err != nil {
+	do := func() error { return run(p, common) }
+	if common.Probe {
+		do = func() error { return server.Probe(context.Background(), common.Metrics) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
 		os.Exit(1)
 	}
@@ -139,9 +159,9 @@ func serve(ctx context.Context, h *Host, address string, internal net.Listener, 
 
 // open reads keys and settings and connects.
 func (f *flags) open(tel *telemetry.Telemetry) (*Base, *config.Config, *rpc.Network, error) {
-	openKeys := keys.Open
+	openKeys, files := keys.Open, Files(keys.Dir(f.Keys))
 	if f.MountedKeys {
-		openKeys = keys.OpenMounted
+		openKeys, files = keys.OpenMounted, keys.Mounted(f.Keys)
 	}
 	ring, err := openKeys(f.Keys)
 	if err != nil {
@@ -165,10 +185,10 @@ func (f *flags) open(tel *telemetry.Telemetry) (*Base, *config.Config, *rpc.Netw
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("read Redis's password: %w", err)
 		}
-		password = secret.New(string(text))
+		password = secret.New(strings.TrimSpace(string(text))) // an editor ends a file with a line break
 	}
 	base, err := Open(Options{
-		NATS: f.NATS, Redis: f.Redis, Password: password, MarksDir: f.Marks, Keys: ring, Files: keys.Dir(f.Keys), Clock: clock.System(),
+		NATS: f.NATS, Redis: f.Redis, Password: password, MarksDir: f.Marks, Keys: ring, Files: files, Clock: clock.System(),
 		Telemetry: tel, Logger: tel.Log, Network: network, LazySync: f.AllowLazySync,
 	})
 	return base, tenants, network, err

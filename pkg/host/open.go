@@ -29,7 +29,7 @@ type Options struct {
 	Password  secret.Secret
 	MarksDir  string // where high-water marks are kept, outside the record
 	Keys      *keys.Ring
-	Files     keys.Dir
+	Files     Files
 	Clock     clock.Clock
 	Telemetry *telemetry.Telemetry
 	Logger    *slog.Logger

@@ -54,6 +54,12 @@ func (d Dir) get(name string, strict bool) ([]byte, error) {
 	return text, checkPEM(name, text)
 }
 
+// Mounted is a Dir whose modes the platform guards; see OpenMounted.
+type Mounted Dir
+
+// Load is Dir's LoadMounted.
+func (m Mounted) Load(name string) ([]byte, error) { return Dir(m).LoadMounted(name) }
+
 func checkName(name string) error {
 	if !nameOK.MatchString(name) {
 		return fmt.Errorf("keys: %q is no name for a key file: use 1 to 64 of a-z, 0-9 and -", name)
