@@ -31,7 +31,8 @@ const sweepEvery = time.Hour
 
 // Config says how messages are sent.
 type Config struct {
-	PublicURL string        `help:"Where signers reach the gateway; the links in messages begin with it." env:"COUNTERSIGN_PUBLIC_URL" name:"public-url"`
+	// PublicURL is where signers reach the gateway: the links in messages begin with it. It is the gateway's own setting too.
+	PublicURL string        `kong:"-"`
 	MailFrom  string        `help:"Address that messages come from." env:"COUNTERSIGN_MAIL_FROM" default:"countersign@localhost.localdomain" name:"mail-from"`
 	RetryBase time.Duration `help:"Longest wait after the first failed attempt; it doubles with each." env:"COUNTERSIGN_RETRY_BASE" default:"30s" name:"retry-base"`
 	RetryCap  time.Duration `help:"Longest wait between two attempts." env:"COUNTERSIGN_RETRY_CAP" default:"1h" name:"retry-cap"`

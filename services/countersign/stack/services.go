@@ -60,7 +60,7 @@ func (s *stack) addServices(ctx context.Context) error {
 		return err
 	}
 	s.addresses.HTTP = "http://" + httpAddress
-	if s.config.Delivery.PublicURL == "" {
+	if s.config.Delivery.PublicURL = s.config.Gateway.PublicURL; s.config.Delivery.PublicURL == "" {
 		s.config.Delivery.PublicURL = s.addresses.HTTP
 	}
 	mail, err := smtp.New(smtp.Config{Address: s.addresses.SMTP, TLS: s.config.SMTPTLS, Now: s.now})
@@ -93,7 +93,7 @@ func (s *stack) addServices(ctx context.Context) error {
 		}
 		s.components = append(s.components, components...)
 	}
-	public, grpcAddress, err := token.Public(s.base.For(token.Name), s.config.Public, tokens)
+	public, grpcAddress, err := token.Public(s.base.For(token.Name), token.PublicConfig{GRPC: s.config.GRPC, APIKeys: s.config.Gateway.APIKeys}, tokens)
 	if err != nil {
 		return err
 	}

@@ -56,10 +56,10 @@ type Config struct {
 
 	SMTPTLS string `help:"How the relay is reached: starttls, implicit or none (loopback only)." default:"none" enum:"starttls,implicit,none" env:"COUNTERSIGN_SMTP_TLS" name:"smtp-tls"`
 
-	Public   token.PublicConfig `embed:""`
-	Delivery delivery.Config    `embed:""`
-	Identity identity.Config    `embed:"" prefix:"identity-"`
-	Ceremony ceremony.Config    `embed:""`
+	GRPC     string          `help:"Address for platforms' gRPC." default:"127.0.0.1:9090" env:"COUNTERSIGN_GRPC" name:"grpc"`
+	Delivery delivery.Config `embed:""`
+	Identity identity.Config `embed:"" prefix:"identity-"`
+	Ceremony ceremony.Config `embed:""`
 }
 
 // Addresses is where a running stack is reached: the line that `up --json` prints.

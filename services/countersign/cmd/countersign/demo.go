@@ -24,7 +24,7 @@ type demoCommand struct {
 func (c *demoCommand) Run(ctx context.Context) error {
 	if c.Auto {
 		// Nobody types an address: whatever else runs on this machine is not in the way.
-		for _, address := range []*string{&c.Gateway.HTTP, &c.Metrics, &c.Mailbox, &c.MailboxSMTP, &c.NATSListen, &c.RedisListen, &c.Public.GRPC} {
+		for _, address := range []*string{&c.Gateway.HTTP, &c.Metrics, &c.Mailbox, &c.MailboxSMTP, &c.NATSListen, &c.RedisListen, &c.GRPC} {
 			*address = "127.0.0.1:0"
 		}
 		temporary, err := os.MkdirTemp("", "countersign-demo-")

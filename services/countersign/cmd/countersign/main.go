@@ -28,6 +28,7 @@ type commands struct {
 	Up   upCommand   `cmd:"" help:"Run everything in one process until SIGTERM."`
 	Demo demoCommand `cmd:"" help:"Run everything and send a real request to a mailbox on this machine."`
 	Init initCommand `cmd:"" help:"Make keys, streams and consumers, once, on a server of one's own."`
+	Keys keysCommand `cmd:"" help:"Make the secrets of a deployment: its keys, and platforms' API keys."`
 
 	cli.Commands
 }

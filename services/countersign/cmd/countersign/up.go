@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"countersign.dev/pkg/keys"
 	"countersign.dev/services/countersign/cli"
@@ -33,13 +34,18 @@ func (c *upCommand) Run(ctx context.Context) error {
 
 // initCommand makes what services only open.
 type initCommand struct {
-	stack.Init `embed:""`
-	JSON       bool `help:"Print what was made as JSON." name:"json"`
+	stack.Init  `embed:""`
+	MountedKeys bool `help:"The platform guards the modes of the keys (a Kubernetes secret), and 'countersign keys make' made them." env:"COUNTERSIGN_MOUNTED_KEYS"`
+	JSON        bool `help:"Print what was made as JSON." name:"json"`
 }
 
 // Run makes keys and streams; running it again changes nothing.
 func (c *initCommand) Run(ctx context.Context, _ *cli.IO) error {
-	ring, err := stack.OpenKeys(c.Data)
+	open := stack.OpenKeys
+	if c.MountedKeys {
+		open = func(data string) (*keys.Ring, error) { return keys.OpenMounted(filepath.Join(data, "keys")) }
+	}
+	ring, err := open(c.Data)
 	if err != nil {
 		return err
 	}
