@@ -63,7 +63,7 @@ func problem(v *validate.Violation) string {
 	return text
 }
 
-// jsonPath writes a field path with the names that JSON has for the fields. The key of a map may be somebody's name:
+// jsonPath writes a field path with the names that the contract's JSON has for the fields: those of the .proto. The key of a map may be somebody's name:
 // it is written as *.
 func jsonPath(in protoreflect.MessageDescriptor, elements []*validate.FieldPathElement) string {
 	var path strings.Builder
@@ -76,7 +76,7 @@ func jsonPath(in protoreflect.MessageDescriptor, elements []*validate.FieldPathE
 			field := in.Fields().ByNumber(protoreflect.FieldNumber(el.GetFieldNumber()))
 			in = nil
 			if field != nil {
-				name, in = field.JSONName(), field.Message()
+				name, in = field.TextName(), field.Message()
 				if field.IsMap() {
 					in = field.MapValue().Message()
 				}
