@@ -107,7 +107,7 @@ func (s *Service) draw(ctx context.Context, req *auditv1.GetCertificateRequest, 
 	}
 	c.Documents = documents(r, words, leaves)
 	for _, seat := range r.GetSeats() {
-		signer, err := s.signer(ctx, req.GetTenant(), seat, leaves)
+		signer, err := s.signer(ctx, req, seat, leaves)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +162,8 @@ func documents(r *tokenv1.Request, words *tokenv1.RequestWords, leaves []rules.L
 }
 
 // signer collects what the log says of one position, and the words that the vault still has.
-func (s *Service) signer(ctx context.Context, tenant string, seat *tokenv1.Seat, leaves []rules.Leaf) (certificate.Signer, error) {
+func (s *Service) signer(ctx context.Context, req *auditv1.GetCertificateRequest, seat *tokenv1.Seat, leaves []rules.Leaf) (certificate.Signer, error) {
+	tenant, locale := req.GetTenant(), req.GetLocale()
 	out := certificate.Signer{Signature: "SES"}
 	holder, notes := seat.GetPersonId(), map[string]string{}
 	for _, l := range leaves {
@@ -176,7 +177,7 @@ func (s *Service) signer(ctx context.Context, tenant string, seat *tokenv1.Seat,
 				out.Opened = at
 			}
 		case "cs.identity.verified":
-			out.Verified = append(out.Verified, certificate.Verification{Level: int(l.Auth.Got), Method: strings.Join(l.Auth.Methods, ", "), At: at})
+			out.Verified = append(out.Verified, certificate.Verification{Level: int(l.Auth.Got), Method: methodWords(l.Auth.Methods, locale), At: at})
 		case "cs.consent.given":
 			out.Consented = at
 		case "cs.signature.applied":

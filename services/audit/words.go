@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"strings"
+
 	"golang.org/x/text/language"
 
 	"countersign.dev/services/audit/rules"
@@ -47,4 +49,21 @@ func wordsFor(l rules.Leaf, locale string) (string, bool) {
 	phrase, shown := phrases[l.Type]
 	_, i := language.MatchStrings(spoken, locale)
 	return phrase[i], shown
+}
+
+// methods say in plain words how somebody was verified, by the log's name of the method, in the order of spoken.
+var methods = map[string][2]string{
+	"email:code": {"code by email to the signer's mailbox", "Code per E-Mail an das Postfach der Person"},
+}
+
+// methodWords returns the words of the methods of one verification. One without words is left out: its level says enough.
+func methodWords(names []string, locale string) string {
+	_, i := language.MatchStrings(spoken, locale)
+	var words []string
+	for _, name := range names {
+		if w := methods[name][i]; w != "" {
+			words = append(words, w)
+		}
+	}
+	return strings.Join(words, ", ")
 }

@@ -39,7 +39,7 @@ type Certificate struct {
 	Head       string // hash of the newest leaf of this request, 64 hex digits
 	Log        string // origin of the log; may be empty
 	Checkpoint int64  // size of the log at the checkpoint that covers Head; 0 = none yet
-	Evidence   string // file name of the evidence bundle; may be empty
+	Evidence   string // file name of the evidence bundle, which `countersign verify` checks; empty = there is none
 }
 
 // Outcome is how a request ended.

@@ -105,9 +105,15 @@ func TestRenderWithLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := read(t, b)
-	for _, w := range []string{"Record of the request", "Declined 1970-01-01 00:01:00 UTC", "Has not signed", "was not signed", "No events.", "not yet covered", "erased on request"} {
+	for _, w := range []string{"Record of the request", "Declined 1970-01-01 00:01:00 UTC", "Has not signed", "was not signed", "No events.", "erased on request", "Ask the sender for the trail"} {
 		if !strings.Contains(text, w) {
 			t.Errorf("%q is missing in\n%s", w, text)
+		}
+	}
+	// What does not exist is not spoken of.
+	for _, w := range []string{"countersign verify", "evidence", "checkpoint", "Log "} {
+		if strings.Contains(text, w) {
+			t.Errorf("%q is named in\n%s", w, text)
 		}
 	}
 }

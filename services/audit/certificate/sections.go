@@ -219,26 +219,9 @@ func (p *pen) timelineHead() {
 func (p *pen) check(c Certificate) {
 	p.section(p.words.check, 150)
 	p.hash(p.words.head, c.Head)
-	proof := p.words.pending
-	if c.Checkpoint > 0 {
-		proof = fmt.Sprintf(p.words.checkpoint, c.Checkpoint)
-	}
-	if c.Log != "" {
-		proof = show(c.Log) + ", " + proof
-	}
-	p.font("sans", "", 9, quiet)
-	p.Text(margin, p.y+10, p.words.log)
-	p.font("sans", "", 9, ink)
-	p.block(margin+labelColumn-30, width-labelColumn+30, 14, proof)
+	p.covered(c)
 	p.y += 6
-	bundle := c.Evidence
-	if bundle == "" {
-		bundle = p.words.bundle
-	}
-	for i, step := range p.words.steps {
-		if i == 2 {
-			step = fmt.Sprintf(step, show(bundle))
-		}
+	for i, step := range p.steps(c) {
 		p.room(30)
 		p.font("sans", "B", 9.5, brand)
 		p.Text(margin, p.y+10, fmt.Sprint(i+1))
@@ -249,6 +232,33 @@ func (p *pen) check(c Certificate) {
 	p.y += 4
 	p.font("sans", "", 8.5, quiet)
 	p.block(margin, width, 12.5, p.words.honest)
+}
+
+// covered says which log the chain stands in and which of its checkpoints covers it, as far as there are any.
+func (p *pen) covered(c Certificate) {
+	var proof []string
+	if c.Log != "" {
+		proof = append(proof, show(c.Log))
+	}
+	if c.Checkpoint > 0 {
+		proof = append(proof, fmt.Sprintf(p.words.checkpoint, c.Checkpoint))
+	}
+	if len(proof) == 0 {
+		return
+	}
+	p.font("sans", "", 9, quiet)
+	p.Text(margin, p.y+10, p.words.log)
+	p.font("sans", "", 9, ink)
+	p.block(margin+labelColumn-30, width-labelColumn+30, 14, strings.Join(proof, ", "))
+}
+
+// steps are what a reader can do with what there is: without an evidence bundle no command is named that would need one.
+func (p *pen) steps(c Certificate) []string {
+	steps := p.words.steps[:]
+	if c.Evidence == "" {
+		return append(steps, p.words.trail)
+	}
+	return append(steps, fmt.Sprintf(p.words.verify, show(c.Evidence)))
 }
 
 // feet numbers the pages once it is known how many there are.

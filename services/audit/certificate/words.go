@@ -49,9 +49,9 @@ type words struct {
 	head       string
 	log        string
 	checkpoint string // %d
-	pending    string
-	steps      [3]string // the third: %s = evidence file
-	bundle     string    // the evidence file when it has no name yet
+	steps      [2]string
+	trail      string // the third step, by hand
+	verify     string // the third step, by one command; %s = evidence file
 	honest     string
 	page       string // %d %d
 }
@@ -89,13 +89,13 @@ var english = words{
 	address: "Network address", device: "Device", erased: "Personal data was erased on request; every proof below still holds.",
 	timeline: "Timeline", when: "Time (UTC)", what: "What happened", who: "Who", leaf: "Leaf hash", noEvents: "No events.",
 	check: "How to check this certificate", head: "Head of the chain", log: "Log", checkpoint: "covered by the signed checkpoint of size %d",
-	pending: "not yet covered by a signed checkpoint",
-	steps: [3]string{
+	steps: [2]string{
 		"Open the signed file in a PDF reader: it shows the digital signatures and whether anything was changed since.",
 		"Compute the SHA-256 of your files and compare it with the values above.",
-		"Run “countersign verify %s”. Without a network it recomputes every hash of the timeline up to the head of the chain, and checks the log’s own signatures.",
 	},
-	bundle: "evidence.zip",
+	trail: "Ask the sender for the trail, one entry a line. The SHA-256 of a zero byte and the line is the entry’s leaf hash; every entry names the hash of the one " +
+		"before it, from the first to the head of the chain.",
+	verify: "Run “countersign verify %s”. Without a network it recomputes every hash of the timeline up to the head of the chain, and checks the log’s own signatures.",
 	honest: "The hashes show that neither a document nor an entry of the trail was changed afterwards. The trail is a tamper-evident log; it is not a " +
 		"qualified electronic ledger. All times are Coordinated Universal Time (UTC).",
 	page: "Page %d of %d",
@@ -126,13 +126,13 @@ var german = words{
 	address: "Netzadresse", device: "Gerät", erased: "Personenbezogene Daten wurden auf Verlangen gelöscht; alle Nachweise gelten weiter.",
 	timeline: "Verlauf", when: "Zeit (UTC)", what: "Was geschah", who: "Wer", leaf: "Blatt-Hash", noEvents: "Keine Ereignisse.",
 	check: "So lässt sich diese Bescheinigung prüfen", head: "Kopf der Kette", log: "Log", checkpoint: "gedeckt durch den signierten Prüfpunkt der Größe %d",
-	pending: "noch nicht durch einen signierten Prüfpunkt gedeckt",
-	steps: [3]string{
+	steps: [2]string{
 		"Öffnen Sie die signierte Datei in einem PDF-Leser: Er zeigt die digitalen Signaturen und ob seitdem etwas geändert wurde.",
 		"Berechnen Sie den SHA-256-Wert Ihrer Dateien und vergleichen Sie ihn mit den Werten oben.",
-		"Rufen Sie „countersign verify %s“ auf. Der Befehl rechnet ohne Netz jeden Hash des Verlaufs bis zum Kopf der Kette nach und prüft die Signaturen des Logs.",
 	},
-	bundle: "evidence.zip",
+	trail: "Lassen Sie sich vom Absender das Protokoll geben, ein Eintrag je Zeile. Der SHA-256-Wert eines Nullbytes und der Zeile ist der Blatt-Hash des Eintrags; " +
+		"jeder Eintrag nennt den Hash des vorigen, vom ersten bis zum Kopf der Kette.",
+	verify: "Rufen Sie „countersign verify %s“ auf. Der Befehl rechnet ohne Netz jeden Hash des Verlaufs bis zum Kopf der Kette nach und prüft die Signaturen des Logs.",
 	honest: "Die Hashwerte zeigen, dass weder ein Dokument noch ein Eintrag des Protokolls nachträglich geändert wurde. Das Protokoll ist ein " +
 		"manipulationssicheres Log, aber kein qualifiziertes elektronisches Journal. Alle Zeiten sind koordinierte Weltzeit (UTC).",
 	page: "Seite %d von %d",
