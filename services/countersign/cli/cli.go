@@ -1,84 +1,63 @@
 // Package cli is the command line of platforms: it asks a running Countersign over gRPC and tells people, or programs with --json,
-// what it answered.
+// what it answered. No command ever prompts, so that each does the same in a script as at a desk.
 package cli
 
 import (
-	"context"
+	"errors"
 	"io"
 	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"countersign.dev/pkg/clock"
+	"countersign.dev/pkg/eventlog"
 )
 
-// Commands are what a platform can say. Embed them in the struct that kong parses.
+// Commands are what a platform can say. Embed them in the struct that kong parses, and bind a context and an *IO.
 type Commands struct {
 	Send   SendCmd   `cmd:"" help:"Ask people to sign a document."`
 	List   ListCmd   `cmd:"" help:"List the newest requests."`
-	Show   ShowCmd   `cmd:"" help:"Show a request, its signers and what happened to it."`
-	Watch  WatchCmd  `cmd:"" help:"Follow a request until it is closed."`
+	Show   ShowCmd   `cmd:"" help:"Show a request, its signers and all that happened to it."`
+	Watch  WatchCmd  `cmd:"" help:"Follow a request, live, until it is closed."`
 	Links  LinksCmd  `cmd:"" help:"Issue, reissue and revoke signers' links."`
-	Why    WhyCmd    `cmd:"" help:"Explain who is waited for, and why."`
-	Doctor DoctorCmd `cmd:"" help:"Check that everything a running Countersign needs is well."`
+	Why    WhyCmd    `cmd:"" help:"Explain who is waited for, why, and what happens next."`
+	Doctor DoctorCmd `cmd:"" help:"Check all that a running Countersign stands on; say what to do about what is not well."`
 }
 
-// IO is what a command reads and writes.
+// IO is what a command reads and writes, and what it knows of its surroundings.
 type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
+	Now      func() time.Time  // what "2 h ago" counts from
+	Expected eventlog.Topology // what `doctor` looks for on the server beside what it finds there; may be empty
 }
 
 // System returns the input and output of this process.
-func System() *IO { return &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
+func System() *IO {
+	return &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: func() time.Time { return clock.System().Now("") }}
+}
 
-// ExitCode is the exit status that err asks for: 0 done, 1 refused or failed, 2 wrong usage, 3 nobody could be reached.
+// Exit statuses.
+const (
+	ExitDone        = 0
+	ExitRefused     = 1 // the answer was no, or something is not well
+	ExitUsage       = 2 // the command line is wrong; nothing was asked
+	ExitUnreachable = 3 // nobody answered
+)
+
+// ExitCode is the exit status that err asks for; errors of kong's parser are wrong usage.
 func ExitCode(err error) int {
-	if err == nil {
-		return 0
+	var p *problem
+	var parse *kong.ParseError
+	switch {
+	case err == nil:
+		return ExitDone
+	case errors.As(err, &p):
+		return p.exit
+	case errors.As(err, &parse):
+		return ExitUsage
+	default:
+		return ExitRefused
 	}
-	return 1
 }
-
-// SendCmd makes a request.
-type SendCmd struct{}
-
-// Run sends it.
-func (c *SendCmd) Run(_ context.Context, _ *IO) error { return nil }
-
-// ListCmd lists requests.
-type ListCmd struct{}
-
-// Run lists.
-func (c *ListCmd) Run(_ context.Context, _ *IO) error { return nil }
-
-// ShowCmd shows a request.
-type ShowCmd struct{}
-
-// Run shows.
-func (c *ShowCmd) Run(_ context.Context, _ *IO) error { return nil }
-
-// WatchCmd follows a request.
-type WatchCmd struct{}
-
-// Run follows.
-func (c *WatchCmd) Run(_ context.Context, _ *IO) error { return nil }
-
-// LinksCmd acts on links.
-type LinksCmd struct {
-	Issue IssueCmd `cmd:"" help:"Print a fresh link of a signer."`
-}
-
-// IssueCmd prints a fresh link.
-type IssueCmd struct{}
-
-// Run issues.
-func (c *IssueCmd) Run(_ context.Context, _ *IO) error { return nil }
-
-// WhyCmd explains.
-type WhyCmd struct{}
-
-// Run explains.
-func (c *WhyCmd) Run(_ context.Context, _ *IO) error { return nil }
-
-// DoctorCmd checks.
-type DoctorCmd struct{}
-
-// Run checks.
-func (c *DoctorCmd) Run(_ context.Context, _ *IO) error { return nil }
