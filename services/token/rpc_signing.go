@@ -232,7 +232,11 @@ func (p signingServer) Watch(req *signingv1.WatchRequest, stream grpc.ServerStre
 	if err != nil {
 		return err
 	}
-	if _, err := p.s.find(ctx, tenant, req.GetId()); err != nil {
+	r, err := p.s.find(ctx, tenant, req.GetId())
+	if err != nil {
+		return err
+	}
+	if over, err := p.toldAll(ctx, r, req.GetAfter()); over || err != nil {
 		return err
 	}
 	config := jetstream.OrderedConsumerConfig{FilterSubjects: []string{OutcomeSubject(tenant, req.GetId())}}
@@ -267,9 +271,40 @@ func (p signingServer) Watch(req *signingv1.WatchRequest, stream grpc.ServerStre
 		if err := stream.Send(&signingv1.WatchResponse{Outcome: o, Cursor: meta.Sequence.Stream}); err != nil {
 			return err
 		}
-		switch o.GetStatus() {
-		case signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, signingv1.RequestStatus_REQUEST_STATUS_DECLINED, signingv1.RequestStatus_REQUEST_STATUS_CANCELLED:
+		if closed(o.GetStatus()) {
 			return nil
 		}
+	}
+}
+
+// toldAll reports whether nothing is told of a request after a cursor any more: it is closed, and its newest outcome is not beyond.
+func (p signingServer) toldAll(ctx context.Context, r *tokenv1.Request, after uint64) (bool, error) {
+	if after == 0 || !closed(r.GetStatus()) {
+		return false, nil
+	}
+	outcomes, err := p.s.outcomes.Stream(ctx, OutcomesStream)
+	if err != nil {
+		return false, fmt.Errorf("token: watch: %w", err)
+	}
+	newest, err := outcomes.GetLastMsgForSubject(ctx, OutcomeSubject(r.GetTenant(), r.GetId()))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("token: watch: %w", err)
+	}
+	o := &signingv1.Outcome{}
+	if err := protojson.Unmarshal(newest.Data, o); err != nil {
+		return false, fmt.Errorf("token: watch: %w", err)
+	}
+	return newest.Sequence <= after && closed(o.GetStatus()), nil
+}
+
+func closed(s signingv1.RequestStatus) bool {
+	switch s {
+	case signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, signingv1.RequestStatus_REQUEST_STATUS_DECLINED, signingv1.RequestStatus_REQUEST_STATUS_CANCELLED:
+		return true
+	default:
+		return false
 	}
 }
