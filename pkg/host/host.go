@@ -54,7 +54,9 @@ type Service interface {
 }
 
 // Tracer returns the tracer of a service.
-func (h *Host) Tracer(service string) trace.Tracer { return h.Telemetry.Tracer("countersign.dev/services/" + service) }
+func (h *Host) Tracer(service string) trace.Tracer {
+	return h.Telemetry.Tracer("countersign.dev/services/" + service)
+}
 
 // Facts opens a service's stream of facts, after checking that it is the one it was and under the keys of this process.
 func (h *Host) Facts(ctx context.Context, service string) (*eventlog.Log, error) {

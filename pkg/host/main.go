@@ -46,7 +46,7 @@ type flags struct {
 	Marks         string            `help:"Directory of high-water marks; keep it apart from JetStream's own." default:"data/marks" env:"COUNTERSIGN_MARKS"`
 	Listen        string            `help:"Address for the gRPC of other services." default:"127.0.0.1:0" env:"COUNTERSIGN_LISTEN"`
 	Metrics       string            `help:"Address for /metrics, /livez and /readyz." default:"127.0.0.1:0" env:"COUNTERSIGN_METRICS"`
-	Peer          map[string]string `help:"Where another service is: name=host:port;..." env:"COUNTERSIGN_PEERS"`
+	Peer          map[string]string `help:"Where the other services are: name=host:port;... The list may name this one too." env:"COUNTERSIGN_PEERS"`
 	Config        string            `help:"Directory of tenant settings (profiles, reminders, escalations, branding)." type:"existingdir" env:"COUNTERSIGN_CONFIG"`
 	OTLP          string            `help:"Where traces go: host:port of an OTLP gRPC receiver such as Jaeger." env:"COUNTERSIGN_OTLP" name:"otlp"`
 	Sample        float64           `help:"Share of new traces that are recorded; 0 is all." env:"COUNTERSIGN_SAMPLE"`
@@ -100,7 +100,7 @@ func run(p Program, f *flags) (err error) {
 		defer cancel()
 		err = errors.Join(err, tel.Shutdown(flush))
 	}()
-	base, tenants, network, err := f.open(tel)
+	base, tenants, network, err := f.open(tel, p.Name)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func serve(ctx context.Context, h *Host, address string, internal net.Listener, 
 }
 
 // open reads keys and settings and connects.
-func (f *flags) open(tel *telemetry.Telemetry) (*Base, *config.Config, *rpc.Network, error) {
+func (f *flags) open(tel *telemetry.Telemetry, self string) (*Base, *config.Config, *rpc.Network, error) {
 	openKeys, files := keys.Open, Files(keys.Dir(f.Keys))
 	if f.MountedKeys {
 		openKeys, files = keys.OpenMounted, keys.Mounted(f.Keys)
@@ -175,6 +175,9 @@ func (f *flags) open(tel *telemetry.Telemetry) (*Base, *config.Config, *rpc.Netw
 	}
 	network := rpc.NewNetwork()
 	for name, address := range f.Peer {
+		if name == self {
+			continue // one list for all services: this one is here
+		}
 		if err := network.At(name, address); err != nil {
 			return nil, nil, nil, err
 		}

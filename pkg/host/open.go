@@ -49,7 +49,11 @@ func Open(o Options) (*Base, error) {
 	logger := o.Logger
 	nc, err := nats.Connect(o.NATS,
 		nats.Name("countersign"), nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { logger.Warn("NATS is away; waiting for it", "error", err) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() && err != nil { // nil is our own Close
+				logger.Warn("NATS is away; waiting for it", "error", err)
+			}
+		}),
 		nats.ReconnectHandler(func(*nats.Conn) { logger.Info("NATS is back") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			logger.Warn("NATS reports an error", "error", err)

@@ -29,7 +29,6 @@ import (
 	"countersign.dev/services/delivery"
 	"countersign.dev/services/gateway"
 	"countersign.dev/services/identity"
-	"countersign.dev/services/token"
 )
 
 // Config says where everything is. Addresses to listen on may have port 0.
