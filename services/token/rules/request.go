@@ -14,8 +14,12 @@ import (
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 )
 
-// cancelWindow is how long a cancellation may take to decide; nothing is admitted meanwhile.
-const cancelWindow = 10 * time.Second
+const (
+	// cancelWindow is how long a cancellation may take; nothing is admitted meanwhile.
+	cancelWindow = 30 * time.Second
+	// CancelSpare is how much of that time must be left when a cancellation is decided: the record may take that long to take it.
+	CancelSpare = 20 * time.Second
+)
 
 // closed tells whether a request has ended.
 func closed(r *tokenv1.Request) bool {
@@ -174,7 +178,7 @@ func (BeginCancel) Decide(r *tokenv1.Request, now time.Time) (proto.Message, err
 // Cancel withdraws a request.
 type Cancel struct{ ReasonID string }
 
-// Decide cancels once, only while BeginCancel keeps signatures out.
+// Decide cancels once, only while BeginCancel keeps signatures out, and will for CancelSpare more.
 func (c Cancel) Decide(r *tokenv1.Request, now time.Time) (proto.Message, error) {
 	switch {
 	case r.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED:
@@ -183,7 +187,7 @@ func (c Cancel) Decide(r *tokenv1.Request, now time.Time) (proto.Message, error)
 		return nil, nil
 	case closed(r):
 		return nil, failure.RequestClosed
-	case r.GetCancelBegunUntil() == nil || !now.Before(r.GetCancelBegunUntil().AsTime()):
+	case r.GetCancelBegunUntil() == nil || !now.Add(CancelSpare).Before(r.GetCancelBegunUntil().AsTime()):
 		return nil, failure.LinkBusy
 	}
 	return &tokenv1.RequestCancelled{ReasonId: c.ReasonID, At: timestamppb.New(now)}, nil
