@@ -37,8 +37,9 @@ type Token struct {
 // FormatToken writes a token: prefix, then in base64url the tenant with its length, the link's 16 bytes, the secret, and a checksum
 // by which a typing error is told from a guess. linkID must be one of ours.
 func FormatToken(t Token) (string, error) {
-	id, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(t.LinkID, linkPrefix))
-	if err != nil || len(id) != linkSize || len(t.Secret) != SecretSize || !tenantForm.MatchString(t.Tenant) {
+	encoded, ours := strings.CutPrefix(t.LinkID, linkPrefix)
+	id, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if !ours || err != nil || len(id) != linkSize || len(t.Secret) != SecretSize || !tenantForm.MatchString(t.Tenant) {
 		return "", failure.LinkUnknown
 	}
 	body := make([]byte, 0, 1+len(t.Tenant)+linkSize+SecretSize+sumSize)
@@ -50,10 +51,12 @@ func FormatToken(t Token) (string, error) {
 	return TokenPrefix + base64.RawURLEncoding.EncodeToString(body), nil
 }
 
-// ParseToken takes a token apart. Whatever is not exactly a token is LINK_UNKNOWN, the same as a token whose link is not there.
+// ParseToken takes a token apart. Whatever is not exactly a token is LINK_UNKNOWN, the same as a token whose link is not there:
+// a token has one form.
 func ParseToken(s string) (Token, error) {
 	encoded, ours := strings.CutPrefix(s, TokenPrefix)
-	if !ours || len(encoded) > 128 {
+	// The decoder passes over line breaks.
+	if !ours || len(encoded) > 128 || strings.ContainsAny(encoded, "\r\n") {
 		return Token{}, failure.LinkUnknown
 	}
 	body, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
