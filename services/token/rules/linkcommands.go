@@ -48,8 +48,8 @@ func (c Mint) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	}
 	expires := l.GetExpiresAt()
 	switch {
-	case !l.GetClockStarted():
-		// The lifetime begins when the message is out, not when the turn came (spec 2.6).
+	case !l.GetClockStarted() && l.GetStatus() == tokenv1.LinkStatus_LINK_STATUS_OPEN:
+		// The lifetime begins when the message is out, not when the turn came (spec 2.6). What was opened is out, heard or not.
 		expires = timestamppb.New(now.Add(l.GetProfile().GetLifetime().AsDuration()))
 	case expired(l, now):
 		return nil, failure.LinkExpired
