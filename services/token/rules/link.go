@@ -138,17 +138,22 @@ func CheckSession(l *tokenv1.Link, browser []byte, now time.Time) error {
 	}
 }
 
-// Deadline is when the link's lapse falls due; the zero time when nothing waits.
+// Deadline is when the link's lapse falls due: at its expiry, or when the session and a signature that is being made are over,
+// whichever comes last. The zero time when nothing waits.
 func Deadline(l *tokenv1.Link) time.Time {
+	due := l.GetExpiresAt().AsTime()
 	switch {
 	case l.GetLapsed():
 	case l.GetStatus() == tokenv1.LinkStatus_LINK_STATUS_OPEN && l.GetClockStarted():
-		return l.GetExpiresAt().AsTime()
+		return due
 	case l.GetStatus() == tokenv1.LinkStatus_LINK_STATUS_REDEEMED:
-		if end := SessionEnd(l); end.After(l.GetExpiresAt().AsTime()) {
-			return end
+		if end := SessionEnd(l); end.After(due) {
+			due = end
 		}
-		return l.GetExpiresAt().AsTime()
+		if until := l.GetAdmission().GetUntil(); until != nil && until.AsTime().After(due) {
+			due = until.AsTime()
+		}
+		return due
 	}
 	return time.Time{}
 }
