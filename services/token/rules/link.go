@@ -20,6 +20,8 @@ const (
 	keptTokens = 64
 	// denyEvery is how often refusals of one link are stated at most (decisions 6).
 	denyEvery = time.Minute
+	// denyShare makes them rarer the longer a link lives: at most one in this part of its age.
+	denyShare = 64
 )
 
 // ended returns the failure that says why a link no longer opens anything for anybody; nil while it may.

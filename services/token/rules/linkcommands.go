@@ -278,12 +278,14 @@ func (Lapse) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 // Deny states that somebody was refused.
 type Deny struct{ Code string }
 
-// Decide states at most one refusal a minute, so that a robot cannot fill the record.
+// Decide states at most one refusal a minute, and on an old link fewer, so that a robot cannot fill the record: its subject takes
+// 10 000 messages, and one a minute would shut the signer out within a week. Within a year it makes some hundreds.
 func (c Deny) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	if l.GetGeneration() == 0 {
 		return nil, nil
 	}
-	if at := l.GetDeniedAt(); at != nil && now.Before(at.AsTime().Add(denyEvery)) {
+	every := max(denyEvery, now.Sub(l.GetIssuedAt().AsTime())/denyShare)
+	if at := l.GetDeniedAt(); at != nil && now.Before(at.AsTime().Add(every)) {
 		return nil, nil
 	}
 	return &tokenv1.LinkDenied{Code: c.Code, Generation: l.GetGeneration(), At: timestamppb.New(now)}, nil
