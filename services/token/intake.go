@@ -156,16 +156,18 @@ func (s *Service) requestID(tenant, reference string) string {
 	return eventlog.DeriveID(s.h.Keys, "req", tenant, reference)
 }
 
-// digests returns keyed digests of a request's fields, by which a repeat is told from a conflict without keeping what it says.
+// digests returns keyed digests of the fields that a request sets, by which a repeat is told from a conflict without keeping what it
+// says. A field that a newer release adds, and nobody set, makes no difference.
 func (s *Service) digests(r *signingv1.SigningRequest) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	fields := r.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		only := r.ProtoReflect().New()
-		if r.ProtoReflect().Has(f) {
-			only.Set(f, r.ProtoReflect().Get(f))
+		if !r.ProtoReflect().Has(f) {
+			continue
 		}
+		only := r.ProtoReflect().New()
+		only.Set(f, r.ProtoReflect().Get(f))
 		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(only.Interface())
 		if err != nil {
 			return nil, fmt.Errorf("token: digest: %w", err)

@@ -103,10 +103,15 @@ func (c Accept) Decide(r *tokenv1.Request, now time.Time) (proto.Message, error)
 	return &tokenv1.RequestAccepted{Request: begun}, nil
 }
 
-// Differences names the fields whose digests are not the same.
+// Differences names the fields whose digests are not the same, in their order. A field that one side does not have differs.
 func Differences(before, now map[string][]byte) []failure.Field {
+	both := maps.Clone(before)
+	if both == nil {
+		both = map[string][]byte{}
+	}
+	maps.Copy(both, now)
 	var fields []failure.Field
-	for _, name := range slices.Sorted(maps.Keys(now)) {
+	for _, name := range slices.Sorted(maps.Keys(both)) {
 		if !bytes.Equal(before[name], now[name]) {
 			fields = append(fields, failure.Field{Path: name, Problem: "differs from the request that this reference stands for"})
 		}
