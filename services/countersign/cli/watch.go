@@ -69,7 +69,7 @@ func (c Client) follow(ctx context.Context, io *IO, client signingv1.SigningRequ
 			after, pause, lost = last.GetCursor(), firstPause, clock.Stopwatch()
 		}
 		switch {
-		case err == nil:
+		case err == nil || closed(last.GetOutcome().GetStatus()):
 			return c.ended(r.GetId(), last.GetOutcome().GetStatus(), r.GetStatus())
 		case !passing(err) || lost() > p.RetryFor:
 			return err
