@@ -15,7 +15,7 @@
 //	         open, redeemed -Continue-> redeemed, in this browser; next generation when the lifetime is over
 //	         anything not final -MarkDeclined-> declined, -Close-> closed
 //
-// Until a signature is admitted and for two minutes after, everything that would rotate or end the link waits (decisions 8).
+// For two minutes after a signature was admitted, or until it is made, everything that would rotate or end the link waits (decisions 8).
 //
 // Times are half-open: what ends at E is over at E (spec 2.4).
 package rules
