@@ -4,6 +4,7 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -146,7 +147,7 @@ func headers(w http.ResponseWriter) {
 	h.Set("Referrer-Policy", "no-referrer")
 }
 
-// json reads the contract's JSON and nothing else, and writes it with the names of the contract.
+// jsonForm reads the contract's JSON and nothing else, and writes it with the names of the contract.
 type jsonForm struct{ runtime.JSONPb }
 
 func strictJSON() *jsonForm {
@@ -163,7 +164,13 @@ func (j *jsonForm) NewDecoder(r io.Reader) runtime.Decoder {
 		if len(body) == 0 {
 			return io.EOF
 		}
-		return j.Unmarshal(body, into)
+		if err := j.Unmarshal(body, into); err != nil {
+			return err
+		}
+		if !json.Valid(body) { // JSONPb takes the first value and looks no further
+			return errTrailing
+		}
+		return nil
 	})
 }
 
@@ -193,4 +200,7 @@ func (c idempotent) Invoke(ctx context.Context, method string, args, reply any, 
 	return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
 }
 
-var errTooLarge = errors.New("rest: the body is larger than MaxBody")
+var (
+	errTooLarge = errors.New("rest: the body is larger than MaxBody")
+	errTrailing = errors.New("rest: the body goes on after its message")
+)
