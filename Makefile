@@ -49,9 +49,8 @@ soak: test-tools ## the long runs: more seeds, kills, power cuts and load (SOAK=
 		$(GO) test -count=1 -timeout 0 -p 1 -run '$(or $(RUN),.)' $(ARGS) ./...
 
 .PHONY: bench
-bench: test-tools ## resolve and redeem beside the ceilings they stand on, from 1 to 64 callers (ARGS=)
-	@COUNTERSIGN_REQUIRE_TOOLS=1 $(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),2s) -timeout 30m $(ARGS) \
-		./services/countersign/...
+bench: test-tools ## rates beside the ceilings they stand on, from 1 to 64 callers, within 3 minutes (ROUNDS=3 ARGS=)
+	@COUNTERSIGN_REQUIRE_TOOLS=1 $(GO) test -run '^$$' -bench . -benchtime $(or $(ROUNDS),3)x -timeout 10m $(ARGS) ./services/countersign/bench
 
 .PHONY: lint
 lint: ## the linters, with the purity rules, on both modules; and buf on the contract

@@ -1,0 +1,282 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"countersign.dev/pkg/clock"
+	"countersign.dev/pkg/config"
+	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/host"
+	"countersign.dev/pkg/hot"
+	"countersign.dev/pkg/keys"
+	"countersign.dev/pkg/natsserver"
+	"countersign.dev/pkg/redisserver/redistest"
+	"countersign.dev/pkg/rpc"
+	"countersign.dev/pkg/telemetry"
+	tokenv1 "countersign.dev/proto/countersign/token/v1"
+	"countersign.dev/services/countersign/stack"
+	"countersign.dev/services/token"
+	tokenrules "countersign.dev/services/token/rules"
+)
+
+const tenant = "demo"
+
+// standing is how many links are there to be resolved.
+const standing = 64
+
+// world is the token service as the other services of its process meet it, beside the bare servers that it stands on. It answers
+// calls and hears nothing, so that its own reactions do not compete with the ceilings for the disk.
+type world struct {
+	b     *testing.B
+	dir   string
+	ring  *keys.Ring
+	js    jetstream.JetStream
+	rdb   *redis.Client
+	issue *eventlog.Aggregate[*tokenv1.Link]
+	links tokenv1.LinkServiceClient
+	bare  tokenv1.LinkServiceClient
+
+	mu     sync.Mutex
+	issued int
+	tokens map[int]string // of links to be redeemed, by call
+	stood  []string       // of links that are only resolved
+	sample *nats.Msg      // a redemption as it was recorded
+	disk   *os.File
+}
+
+// newWorld starts the servers and the service.
+func newWorld(b *testing.B) *world {
+	b.Helper()
+	w := &world{b: b, dir: b.TempDir(), tokens: map[int]string{}}
+	var err error
+	w.ring, err = keys.Create(filepath.Join(w.dir, "keys"))
+	check(b, err)
+	w.disk, err = os.Create(filepath.Join(w.dir, "disk"))
+	check(b, err)
+	b.Cleanup(func() { _ = w.disk.Close() })
+	server, err := natsserver.Start(natsserver.Options{
+		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "nats"), Key: hex.EncodeToString(w.ring.Derive("cs.nats.v1", 32)),
+	})
+	check(b, err)
+	b.Cleanup(server.Stop)
+	redisServer := redistest.StartReal(b)
+	w.rdb = redistest.Client(b, redisServer.Addr())
+	w.provision(server.URL())
+	w.serve(server.URL(), redisServer.Addr())
+	w.serveBare()
+	return w
+}
+
+// provision makes the streams as `countersign init` does.
+func (w *world) provision(url string) {
+	nc, err := nats.Connect(url)
+	check(w.b, err)
+	w.b.Cleanup(nc.Close)
+	w.js, err = jetstream.New(nc)
+	check(w.b, err)
+	_, err = eventlog.Provision(w.b.Context(), w.js, stack.Topology(), 1, func(string) map[string]string {
+		return map[string]string{eventlog.BirthKey: uuid.NewString(), eventlog.KeysKey: w.ring.ID(), eventlog.SyncKey: eventlog.SyncAlways}
+	})
+	check(w.b, err)
+}
+
+// serve runs the token service's own server, and connects to it as the gateway does.
+func (w *world) serve(url, redisAddress string) {
+	tel, err := telemetry.Setup(w.b.Context(), telemetry.Options{Service: "bench", Level: slog.LevelError, Stderr: os.Stderr})
+	check(w.b, err)
+	w.b.Cleanup(func() { _ = tel.Shutdown(context.Background()) })
+	network := rpc.NewNetwork()
+	base, err := host.Open(host.Options{
+		NATS: url, Redis: redisAddress, MarksDir: filepath.Join(w.dir, "marks"), Keys: w.ring, Files: keys.Dir(filepath.Join(w.dir, "keys")),
+		Clock: clock.System(), Telemetry: tel, Logger: tel.Log, Network: network,
+	})
+	check(w.b, err)
+	w.b.Cleanup(base.Close)
+	h := base.For(token.Name)
+	service, err := token.New(w.b.Context(), h, config.Default())
+	check(w.b, err)
+	parts, err := host.Components(h, token.Name, service, network)
+	check(w.b, err)
+	w.background(parts[0].Run) // the server alone
+	log, err := h.Facts(w.b.Context(), token.Name)
+	check(w.b, err)
+	w.issue = eventlog.NewAggregate(log, token.Name, tokenrules.EvolveLink, h.Clock, h.Tracer(token.Name), nil)
+	conn, err := base.For("gateway").Peers.Dial(token.Name)
+	check(w.b, err)
+	w.links = tokenv1.NewLinkServiceClient(conn)
+}
+
+// echo answers at once what the token service would.
+type echo struct {
+	tokenv1.UnimplementedLinkServiceServer
+	answer *tokenv1.ResolveResponse
+}
+
+func (e echo) Resolve(context.Context, *tokenv1.ResolveRequest) (*tokenv1.ResolveResponse, error) {
+	return e.answer, nil
+}
+
+// serveBare runs gRPC with nothing around it, over the same kind of connection.
+func (w *world) serveBare() {
+	w.stand()
+	answer, err := w.links.Resolve(w.b.Context(), &tokenv1.ResolveRequest{Token: w.stood[0]})
+	check(w.b, err)
+	server, pipe := grpc.NewServer(), bufconn.Listen(256<<10)
+	tokenv1.RegisterLinkServiceServer(server, echo{answer: answer})
+	w.background(func(context.Context) error { return server.Serve(pipe) })
+	w.b.Cleanup(server.Stop) // before background waits: the last registered runs first
+	conn, err := grpc.NewClient("passthrough:///bare", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))
+	check(w.b, err)
+	w.b.Cleanup(func() { _ = conn.Close() })
+	w.bare = tokenv1.NewLinkServiceClient(conn)
+}
+
+func (w *world) background(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.b.Context()))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = run(ctx) }()
+	w.b.Cleanup(func() { cancel(); <-done })
+}
+
+// link issues a link and mints a token for it.
+func (w *world) link(ctx context.Context) (string, error) {
+	w.mu.Lock()
+	w.issued++
+	n := w.issued
+	w.mu.Unlock()
+	id, request := eventlog.DeriveID(w.ring, "lnk", fmt.Sprint(n)), eventlog.DeriveID(w.ring, "req", fmt.Sprint(n))
+	issue := tokenrules.Issue{
+		LinkID: id, Tenant: tenant, RequestID: request, HolderID: eventlog.DeriveID(w.ring, "per", fmt.Sprint(n)), Position: 1,
+		Profile: &tokenv1.Profile{
+			Name: "standard", Lifetime: durationpb.New(7 * 24 * time.Hour), Grace: durationpb.New(time.Hour), Session: durationpb.New(time.Hour),
+			ReissueLimit: 3, ReissueWindow: durationpb.New(24 * time.Hour), Assurance: 1,
+		},
+	}
+	if _, err := w.issue.Do(ctx, eventlog.Key{Tenant: tenant, ID: id}, issue, eventlog.By{RequestID: request}); err != nil {
+		return "", err
+	}
+	minted, err := w.links.Mint(ctx, &tokenv1.MintRequest{Tenant: tenant, LinkId: id, Generation: 1, DeliveryId: eventlog.DeriveID(w.ring, "dlv", fmt.Sprint(n))})
+	return minted.GetToken(), err
+}
+
+// stand makes the links that are resolved, and redeems one to see how that is recorded.
+func (w *world) stand() {
+	for range standing {
+		text, err := w.link(w.b.Context())
+		check(w.b, err)
+		w.stood = append(w.stood, text)
+	}
+	answer, err := w.links.Redeem(w.b.Context(), &tokenv1.RedeemRequest{Token: w.stood[0], Browser: rand.Text()})
+	check(w.b, err)
+	stream, err := w.js.Stream(w.b.Context(), eventlog.FactsStream(token.Name))
+	check(w.b, err)
+	last, err := stream.GetLastMsgForSubject(w.b.Context(), eventlog.FactSubject(token.Name, eventlog.Key{Tenant: tenant, ID: answer.GetLink().GetLinkId()}))
+	check(w.b, err)
+	w.sample = &nats.Msg{Subject: last.Subject, Header: last.Header, Data: last.Data}
+	w.stood = w.stood[1:]
+}
+
+// prepareRedeems makes a link for each of the next calls.
+func (w *world) prepareRedeems(first func() int) func(context.Context, int) error {
+	return func(ctx context.Context, calls int) error {
+		_, err := spread(ctx, callers[len(callers)-1], first(), calls, func(ctx context.Context, call int) error {
+			text, err := w.link(ctx)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.tokens[call] = text
+			return err
+		})
+		return err
+	}
+}
+
+// redeem uses the token that was made for this call.
+func (w *world) redeem(ctx context.Context, call int) error {
+	w.mu.Lock()
+	text := w.tokens[call]
+	delete(w.tokens, call)
+	w.mu.Unlock()
+	_, err := w.links.Redeem(ctx, &tokenv1.RedeemRequest{Token: text, Browser: rand.Text()})
+	return err
+}
+
+// resolve asks what a token is good for, as every opened page does.
+func (w *world) resolve(ctx context.Context, call int) error {
+	answer, err := w.links.Resolve(ctx, &tokenv1.ResolveRequest{Token: w.stood[call%len(w.stood)]})
+	if err == nil && answer.GetFailureCode() != "" {
+		return fmt.Errorf("a good token was answered %s", answer.GetFailureCode())
+	}
+	return err
+}
+
+// echo calls gRPC alone.
+func (w *world) echo(ctx context.Context, call int) error {
+	_, err := w.bare.Resolve(ctx, &tokenv1.ResolveRequest{Token: w.stood[call%len(w.stood)]})
+	return err
+}
+
+var script = redis.NewScript(`return redis.call('GET', KEYS[1])`)
+
+// script runs a Redis script that reads a value of a record's size.
+func (w *world) script(ctx context.Context, _ int) error {
+	return script.Run(ctx, w.rdb, []string{hot.Key("bench", tenant, "record")}).Err()
+}
+
+// publish stores a message of a redemption's size on the stream of redemptions, if it is the first of its subject.
+func (w *world) publish(ctx context.Context, call int) error {
+	m := &nats.Msg{Subject: eventlog.FactSubject(token.Name, eventlog.Key{Tenant: tenant, ID: fmt.Sprintf("bare_%d", call)}), Header: nats.Header{}, Data: w.sample.Data}
+	for name, values := range w.sample.Header {
+		m.Header[name] = values
+	}
+	_, err := w.js.PublishMsg(ctx, m, jetstream.WithMsgID(uuid.NewString()), jetstream.WithExpectLastSequencePerSubject(0))
+	return err
+}
+
+// sync writes as much to a file of its own and waits for the disk, one caller after the other, as a log must.
+func (w *world) sync(context.Context, int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.disk.Write(w.sample.Data); err != nil {
+		return err
+	}
+	return w.disk.Sync()
+}
+
+// subjects returns what is measured, the ceilings first.
+func (w *world) subjects() (all []*subject, rows []row) {
+	b := w.b
+	check(b, w.rdb.Set(b.Context(), hot.Key("bench", tenant, "record"), w.sample.Data, 0).Err())
+	disk, bare, scripted, published := newSubject("disk sync", w.sync), newSubject("gRPC echo", w.echo), newSubject("Redis script", w.script), newSubject("conditional publish", w.publish)
+	resolve, redeem := newSubject("**resolve**", w.resolve), newSubject("**redeem**", w.redeem)
+	redeem.prepare, redeem.most = w.prepareRedeems(func() int { return redeem.calls }), 512
+	return []*subject{disk, bare, scripted, published, resolve, redeem}, []row{
+		{disk, nil}, {bare, nil}, {scripted, nil}, {published, []*subject{disk}}, {resolve, []*subject{bare, scripted}}, {redeem, []*subject{published}},
+	}
+}
+
+func check(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
