@@ -22,8 +22,9 @@ import (
 	"countersign.dev/pkg/telemetry"
 )
 
-// AckWait is how long the server waits for an acknowledgement or a heart-beat before it delivers again.
-const AckWait = 30 * time.Second
+// AckWait is how long the server waits for an acknowledgement or a heart-beat before it delivers again: how long what was in hand rests
+// when a process is killed.
+const AckWait = 10 * time.Second
 
 // buryAfter is how many deliveries an unexpected error gets before the message goes to the dead letters. Errors that say
 // "not now" (Unavailable, time-outs) are tried for ever: an outage is not the message's fault.

@@ -2,10 +2,10 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -182,11 +182,20 @@ func (o *oracle) nothingDead(ctx context.Context) {
 		o.t.Errorf("dead letter on %s: %s", m.Subject, m.Header.Get(eventlog.DeadErrorHeader))
 	}
 	for _, m := range o.all(ctx, "ADVISORIES", ">") {
-		o.t.Errorf("the server dropped something: %s", m.Subject)
+		var advisory struct{ Stream, Reason string }
+		if err := json.Unmarshal(m.Data, &advisory); err != nil {
+			o.t.Fatal(err)
+		}
+		// A work queue deletes what is acknowledged. Killed right after, the consumer's own state may not know yet: the server then
+		// finds the message gone. Nothing but an acknowledgement deletes there.
+		queue := strings.HasPrefix(advisory.Stream, "TIMERS_") || advisory.Stream == "INTAKE"
+		if !queue || advisory.Reason != "Unacknowledged message was deleted" {
+			o.t.Errorf("the server dropped something: %s: %s", m.Subject, advisory.Reason)
+		}
 	}
 }
 
-// oneOf counts the mails to somebody that hold a link.
+// linkMails counts the mails to somebody that hold a link.
 func (o *oracle) linkMails(ctx context.Context, email string) int {
 	mails, err := signer.New(email, o.in.Addresses.Mailbox).Mails(ctx)
 	if err != nil {
@@ -200,5 +209,3 @@ func (o *oracle) linkMails(ctx context.Context, email string) int {
 	}
 	return n
 }
-
-const minute = time.Minute
