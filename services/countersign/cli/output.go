@@ -82,23 +82,23 @@ func (o *IO) moment(t time.Time) string {
 
 func absolute(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
 
-// relative says how far away something is: the largest unit that leaves two or more, cut off.
+// relative says how far away something is: rounded, in the largest unit of which there are two or more.
 func relative(d time.Duration) string {
 	const day = 24 * time.Hour
 	away := d.Abs()
-	var text string
-	switch {
-	case away < time.Second:
+	if away < time.Second {
 		return "now"
-	case away < 2*time.Minute:
-		text = fmt.Sprintf("%d s", away/time.Second)
-	case away < 2*time.Hour:
-		text = fmt.Sprintf("%d min", away/time.Minute)
-	case away < 2*day:
-		text = fmt.Sprintf("%d h", away/time.Hour)
-	default:
-		text = fmt.Sprintf("%d d", away/day)
 	}
+	unit, name := day, "d"
+	switch {
+	case away < 2*time.Minute:
+		unit, name = time.Second, "s"
+	case away < 2*time.Hour:
+		unit, name = time.Minute, "min"
+	case away < 2*day:
+		unit, name = time.Hour, "h"
+	}
+	text := fmt.Sprintf("%d %s", away.Round(unit)/unit, name)
 	if d < 0 {
 		return text + " ago"
 	}

@@ -113,7 +113,7 @@ func (c Client) receive(ctx context.Context, io *IO, client signingv1.SigningReq
 		if c.JSON {
 			err = io.line(got)
 		} else {
-			tellOutcome(io, r, got.GetOutcome())
+			tellOutcome(io, got.GetOutcome())
 		}
 		if err != nil {
 			return last, err
@@ -147,23 +147,19 @@ func (c Client) ended(id string, told, was signingv1.RequestStatus) error {
 	return &problem{text: fmt.Sprintf("the request was %s", requestStatus(told)), next: "see what happened: countersign show " + id, exit: ExitRefused}
 }
 
-// tellOutcome prints what a platform is told, in a line; a rejection with every field.
-func tellOutcome(io *IO, r *signingv1.RequestView, o *signingv1.Outcome) {
-	who := ""
-	for _, s := range r.GetSigners() {
-		if s.GetPosition() == o.GetPosition() {
-			who = fmt.Sprintf("signer %d, %s", s.GetPosition(), clean(s.GetName()))
-		}
-	}
-	io.print("%s  %-10s %s\n", absolute(o.GetAt().AsTime()), clean(o.GetEvent()), outcomeWords(o, who))
+// tellOutcome prints what a platform is told, in a line; a rejection with every field. A signer is named by position: who held it
+// then may not be who holds it now.
+func tellOutcome(io *IO, o *signingv1.Outcome) {
+	io.print("%s  %-10s %s\n", absolute(o.GetAt().AsTime()), clean(o.GetEvent()), outcomeWords(o))
 	for _, f := range o.GetFields() {
 		io.print("%26s%s: %s\n", "", clean(f.GetPath()), clean(f.GetProblem()))
 	}
 }
 
-func outcomeWords(o *signingv1.Outcome, who string) string {
-	if who == "" {
-		who = "a signer"
+func outcomeWords(o *signingv1.Outcome) string {
+	who := "a signer"
+	if o.GetPosition() > 0 {
+		who = fmt.Sprintf("signer %d", o.GetPosition())
 	}
 	switch o.GetEvent() {
 	case "accepted":

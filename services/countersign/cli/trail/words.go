@@ -42,6 +42,9 @@ var phrases = map[string]string{
 
 // Words says what happened, in a sentence.
 func (e Entry) Words() string {
+	if e.Type == "cs.link.minted" && e.Actor == "platform" {
+		return "The platform took one more link, to hand over itself."
+	}
 	if p, ok := phrases[e.Type]; ok {
 		return p
 	}
