@@ -132,10 +132,9 @@ func signerStatus(seat *tokenv1.Seat, link *tokenv1.Link) signingv1.SignerStatus
 // cancel withdraws a request. It is refused with LINK_BUSY while a signature is being made (decisions 8).
 func (s *Service) cancel(ctx context.Context, tenant, id, reason string, by eventlog.By) (*signingv1.RequestView, error) {
 	by.RequestID = id
-	begin, end := by, by
-	if by.CommandID != "" {
-		begin.CommandID, end.CommandID = by.CommandID+":begin", by.CommandID+":end"
-	}
+	// Every try begins anew: one that was told to wait comes back after its window is over.
+	begin := by
+	begin.CommandID = ""
 	res, err := s.requests.Do(ctx, key(tenant, id), rules.BeginCancel{}, begin)
 	if err != nil {
 		return nil, err
@@ -157,7 +156,7 @@ func (s *Service) cancel(ctx context.Context, tenant, id, reason string, by even
 			return nil, err
 		}
 	}
-	if res, err = s.requests.Do(ctx, key(tenant, id), command, end); err != nil {
+	if res, err = s.requests.Do(ctx, key(tenant, id), command, by); err != nil {
 		return nil, err
 	}
 	return s.view(ctx, res.State)
