@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/proto"
 
@@ -49,10 +50,15 @@ func (s *Service) onAccepted(ctx context.Context, e eventlog.Event, f *tokenv1.R
 	if err := s.issueGroup(ctx, e, r.GetGroup()); err != nil {
 		return err
 	}
-	if err := s.index.add(ctx, r.GetTenant(), r.GetId(), r.GetAcceptedAt().AsTime()); err != nil {
-		s.h.Logger.WarnContext(ctx, "list of requests was not written; it is made again when it is read after Redis was emptied", "error", err)
+	if err := s.outcome(ctx, e, "accepted", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, 0); err != nil {
+		return err
 	}
-	return s.outcome(ctx, e, "accepted", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, 0)
+	if err := s.index.add(ctx, r.GetTenant(), r.GetId(), r.GetAcceptedAt().AsTime()); err != nil {
+		// Redis may come back with a list that misses this request and calls itself whole: the fact is heard again until it is on it.
+		s.h.Logger.WarnContext(ctx, "list of requests was not written", "error", err)
+		return failure.Unavailable
+	}
+	return nil
 }
 
 // onProgressed issues the links of the group whose turn has come (spec 2.6).
@@ -108,21 +114,23 @@ func (s *Service) onCancelled(ctx context.Context, e eventlog.Event, _ *tokenv1.
 	return s.outcome(ctx, e, "cancelled", signingv1.RequestStatus_REQUEST_STATUS_CANCELLED, 0)
 }
 
-// closeLinks ends the links of a request that ended without them (spec 2.8). A link that is held comes back later.
+// closeLinks ends the links of a request that ended without them, at once (spec 2.8). One that is held comes back later, and keeps
+// none of the others.
 func (s *Service) closeLinks(ctx context.Context, e eventlog.Event, reason tokenv1.EndReason) error {
 	r, err := eventlog.StateOf[*tokenv1.Request](e)
 	if err != nil {
 		return eventlog.Poison(err)
 	}
+	var failed error
 	for _, seat := range r.GetSeats() {
 		if seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_SIGNED || seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_DECLINED {
 			continue
 		}
 		if _, err := s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), rules.Close{Reason: reason}, e.By(Name, "close")); err != nil {
-			return err
+			failed = errors.Join(failed, err)
 		}
 	}
-	return nil
+	return failed
 }
 
 // onLinkFact keeps the link's timer in step with its newest deadline.

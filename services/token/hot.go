@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/host"
 	"countersign.dev/pkg/hot"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
@@ -49,6 +50,7 @@ type index struct {
 
 func indexKey(tenant string) string    { return hot.Key(tenant, "requests") }
 func completeKey(tenant string) string { return hot.Key(tenant, "requests", "complete") }
+func beginKey(tenant string) string    { return hot.Key(tenant, "requests", "begun") }
 
 // add puts a request on the list. Adding twice is harmless.
 func (x *index) add(ctx context.Context, tenant, id string, accepted time.Time) error {
@@ -75,8 +77,12 @@ func (x *index) list(ctx context.Context, tenant string, offset, size int64) ([]
 	return ids, nil
 }
 
-// rebuild reads the tenant's requests from the record and marks the list as whole. A request that is accepted meanwhile is added by add.
+// rebuild reads the tenant's requests from the record and marks the list as whole. A request that is accepted meanwhile is added by
+// add. The mark that becomes the other is lost where Redis is emptied meanwhile: then the list is not whole, and is made again.
 func (x *index) rebuild(ctx context.Context, tenant string) error {
+	if err := x.rdb.Set(ctx, beginKey(tenant), "1", time.Hour).Err(); err != nil {
+		return fmt.Errorf("token: make the list again: %w", err)
+	}
 	err := eventlog.Sweep(ctx, x.requests, "fact."+Name+"."+tenant+".*", requestPrefix, func(k eventlog.Key, r *tokenv1.Request, _ uint64) error {
 		if r.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED {
 			return nil
@@ -86,5 +92,11 @@ func (x *index) rebuild(ctx context.Context, tenant string) error {
 	if err != nil {
 		return errors.Join(errors.New("token: make the list again"), err)
 	}
-	return x.rdb.Set(ctx, completeKey(tenant), "1", 0).Err()
+	if err := x.rdb.Rename(ctx, beginKey(tenant), completeKey(tenant)).Err(); err != nil {
+		// Either the mark is lost, or somebody else was faster.
+		if n, failed := x.rdb.Exists(ctx, completeKey(tenant)).Result(); failed != nil || n == 0 {
+			return errors.Join(failure.Unavailable, err)
+		}
+	}
+	return x.rdb.Persist(ctx, completeKey(tenant)).Err()
 }
