@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"fmt"
 	"net/mail"
 	"regexp"
@@ -22,6 +23,9 @@ import (
 
 // highestAssurance is the level that the ways of verifying which exist can reach (decisions 11).
 const highestAssurance = 1
+
+// pdfHeaderWithin is how far from its beginning a PDF says that it is one (ISO 32000-2 7.5.2 and what readers bear).
+const pdfHeaderWithin = 1024
 
 // validate names every field of a request that is wrong. No problem repeats a value.
 func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *config.Config, tenant string) error {
@@ -55,6 +59,10 @@ func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *con
 	}
 	for i, d := range r.GetDocuments() {
 		v.words(fmt.Sprintf("documents[%d].name", i), d.GetName())
+		// Told together with the other fields; what is inside is for ceremony to judge, once they are right.
+		if c := d.GetContent(); len(c) > 0 && !bytes.Contains(c[:min(len(c), pdfHeaderWithin)], []byte("%PDF-")) {
+			v.add(fmt.Sprintf("documents[%d].content", i), "is no PDF")
+		}
 	}
 	for key, value := range r.GetMetadata() {
 		v.words("metadata", key)
