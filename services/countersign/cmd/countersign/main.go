@@ -12,6 +12,7 @@ import (
 	"countersign.dev/pkg/server"
 	"countersign.dev/services/ceremony/pdf"
 	"countersign.dev/services/countersign/cli"
+	"countersign.dev/services/countersign/stack"
 )
 
 const about = `Countersign keeps a signature from being the last bottleneck: links that expire politely, messages that are tried again,
@@ -36,15 +37,18 @@ type commands struct {
 func main() {
 	pdf.RunHelperIfAsked()
 	var c commands
-	parser := kong.Must(&c, kong.Name("countersign"), kong.Description(about), kong.UsageOnError())
+	parser := kong.Must(&c, kong.Name("countersign"), kong.Description(about))
 	parsed, err := parser.Parse(os.Args[1:])
 	if err != nil {
-		parser.FatalIfErrorf(err)
+		fmt.Fprintf(os.Stderr, "countersign: %v\nSee `countersign --help`, or --help after a command.\n", err)
+		os.Exit(cli.ExitCode(err))
 	}
+	system := cli.System()
+	system.Expected = stack.Topology()
 	ctx, stop := server.Signals(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, nil)), os.Exit)
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	if err := parsed.Run(cli.System()); err != nil {
+	if err := parsed.Run(system); err != nil {
 		fmt.Fprintf(os.Stderr, "countersign: %v\n", err)
 		stop()
 		os.Exit(cli.ExitCode(err)) //nolint:gocritic // stop was called

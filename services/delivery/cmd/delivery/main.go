@@ -15,6 +15,7 @@ func main() {
 	flags := &struct {
 		delivery.Config `embed:""`
 		Relay           smtp.Flags `embed:""`
+		PublicURL       string     `help:"Where signers reach the gateway; the links in messages begin with it." default:"http://127.0.0.1:8080" env:"COUNTERSIGN_PUBLIC_URL" name:"public-url"`
 	}{}
 	host.Main(host.Program{
 		Name: delivery.Name, About: "Messages to people: what is sent, when it is tried again, when it is given up.", Flags: flags,
@@ -23,6 +24,7 @@ func main() {
 			if err != nil {
 				return nil, err
 			}
+			flags.Config.PublicURL = flags.PublicURL
 			return delivery.New(ctx, h, flags.Config, tenants, mail)
 		},
 	})
