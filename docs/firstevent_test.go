@@ -189,7 +189,7 @@ func get(t *testing.T, url string, into any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s answered %d, %v", url, resp.StatusCode, err)
 	}

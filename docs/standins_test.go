@@ -68,12 +68,12 @@ func grpcurlStandIn(args []string) int {
 	if err != nil {
 		return told(err)
 	}
-	defer conn.Close() //nolint:errcheck // the process ends
+	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), standInLimit)
 	defer cancel()
 	if err := conn.Invoke(ctx, "/"+method, request, answer); err != nil {
 		return told(err)
 	}
-	fmt.Println(protojson.Format(answer))
+	fmt.Fprintln(os.Stdout, protojson.Format(answer))
 	return 0
 }

@@ -53,7 +53,7 @@ func BenchmarkCountersign(b *testing.B) {
 	check(b, err)
 	each := float64(after-before) / float64(p.asked.Load()-asked)
 	rows = append(rows, row{whole, nil}, row{times(whole, fmt.Sprintf("… in stored messages, %.0f each", each), each), []*subject{published}})
-	fmt.Printf("\n\n%s\n%d rounds in %s, medians; %d CPUs; a redemption is %d bytes.\n\n",
+	fmt.Fprintf(os.Stdout, "\n\n%s\n%d rounds in %s, medians; %d CPUs; a redemption is %d bytes.\n\n",
 		table(rows), rounds, watch().Round(time.Second), runtime.GOMAXPROCS(0), len(w.sample.Data))
 	for _, r := range rows {
 		for _, c := range r.ceilings {

@@ -103,7 +103,7 @@ func (w *world) provision(url string) {
 func (w *world) serve(url, redisAddress string) {
 	tel, err := telemetry.Setup(w.b.Context(), telemetry.Options{Service: "bench", Level: slog.LevelError, Stderr: os.Stderr})
 	check(w.b, err)
-	w.b.Cleanup(func() { _ = tel.Shutdown(context.Background()) })
+	w.b.Cleanup(func() { _ = tel.Shutdown(context.WithoutCancel(w.b.Context())) })
 	network := rpc.NewNetwork()
 	base, err := host.Open(host.Options{
 		NATS: url, Redis: redisAddress, MarksDir: filepath.Join(w.dir, "marks"), Keys: w.ring, Files: keys.Dir(filepath.Join(w.dir, "keys")),
