@@ -243,7 +243,9 @@ func TestNothingLeaks(t *testing.T) {
 	page = b.follow(b.submit(page, signPath+"/code", "code", rightCode))
 	page = b.follow(b.submit(page, signPath+"/sign", "agree", "yes", "name", "Ada King"))
 	w.wantTitle(page, http.StatusOK, "Thank you, you have signed")
-	for _, path := range []string{"//s//" + goodToken, "/S/" + goodToken, "/x/../s/" + goodToken, "/v1/" + goodToken, "/?t=" + goodToken, "/s/" + goodToken + "/more", "/sign/demo/" + goodToken} {
+	// Telemetry takes out what begins like our tokens; what does not must not even come so far.
+	const mangled = "almost-a-token-31415926535"
+	for _, path := range []string{"/s/" + mangled, "/s/" + mangled + "/more?token=" + mangled, "//s//" + mangled, "//s//" + goodToken, "/S/" + goodToken, "/x/../s/" + goodToken, "/v1/" + goodToken, "/?t=" + goodToken, "/s/" + goodToken + "/more", "/sign/demo/" + goodToken} {
 		b.get(path)
 	}
 	w.peers.set(func() {
@@ -257,8 +259,8 @@ func TestNothingLeaks(t *testing.T) {
 	}
 
 	secret := b.cookies()["cs"]
-	sink.AssertNone(t, goodToken, goodToken[8:40], secret, "127.0.0.1:", "203.0.113.77", "Telltale", rightCode, "999999", "ada@example.com", "Ada King", "Ada Lovelace", "Offer letter", "evilbaggage", "evil=1")
-	for _, leaked := range []string{goodToken, secret, "203.0.113.77", "Telltale", rightCode, "ada@example.com", "Ada King", "Offer letter"} {
+	sink.AssertNone(t, goodToken, goodToken[8:40], mangled, secret, "127.0.0.1", "203.0.113.77", "Telltale", rightCode, "999999", "ada@example.com", "Ada King", "Ada Lovelace", "Offer letter", "evilbaggage", "evil=1")
+	for _, leaked := range []string{goodToken, mangled, secret, "203.0.113.77", "Telltale", rightCode, "ada@example.com", "Ada King", "Offer letter"} {
 		if strings.Contains(logs.String(), leaked) {
 			t.Errorf("%q was logged:\n%s", leaked, logs.String())
 		}

@@ -85,6 +85,10 @@ func TestASignerGoesTheWholeWay(t *testing.T) {
 		t.Errorf("ceremony was asked for %v", signed)
 	}
 
+	// A browser that knows the link as well, and has no session.
+	second := w.browser()
+	second.submit(second.get(openPath), goOnPath)
+
 	// Token hears of it a moment later, and then everybody has signed.
 	w.peers.set(func() {
 		w.peers.sessionCode, w.peers.linkCode = failure.LinkSigned.Code, failure.LinkSigned.Code
@@ -104,7 +108,12 @@ func TestASignerGoesTheWholeWay(t *testing.T) {
 		t.Errorf("a certificate that is not there yet: %d\n%s", proof.StatusCode, proof.body)
 	}
 
-	// Another browser, even one that knew the link, gets neither.
+	// The second browser is told how things stand, and gets neither; one that never had the link is told nothing.
+	for path, status := range map[string]int{signPath: failure.LinkSigned.HTTP, signPath + "/document.pdf": http.StatusUnauthorized, signPath + "/certificate.pdf": http.StatusUnauthorized} {
+		if a := second.get(path); a.StatusCode != status || strings.Contains(a.body, "%PDF") || a.shows("née Byron") {
+			t.Errorf("%s to a browser that knows the link: %d %q", path, a.StatusCode, a.title())
+		}
+	}
 	stranger := w.browser()
 	for _, path := range []string{signPath + "/document.pdf", signPath + "/certificate.pdf", signPath} {
 		if a := stranger.get(path); a.StatusCode != http.StatusUnauthorized || strings.Contains(a.body, "%PDF") {
