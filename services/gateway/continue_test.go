@@ -74,7 +74,7 @@ func TestAnotherBrowserVerifiesAfresh(t *testing.T) {
 	// The first one is out, is told so, and may come back the same way.
 	out := first.get(signPath)
 	w.wantTitle(out, failure.LinkUsed.HTTP, words.For("LINK_USED", "en").Title)
-	if got := first.get(signPath + "/document.pdf"); got.StatusCode != failure.LinkUsed.HTTP {
+	if got := first.get(signPath + "/document.pdf"); got.Header.Get("Location") != signPath {
 		t.Errorf("the first browser still gets the document: %d", got.StatusCode)
 	}
 	back := first.follow(first.submit(out, goOnPath))
@@ -298,4 +298,7 @@ func TestAFormerHolderIsAStranger(t *testing.T) {
 	if page.shows("@example.com") {
 		t.Error("the new holder is told")
 	}
+	// Not even where both use one browser, and the new holder's session is in it.
+	w.peers.set(func() { w.peers.session = b.cookies()["cs"] })
+	w.wantTitle(b.get(openPath), failure.LinkDelegated.HTTP, words.For("LINK_DELEGATED", "en").Title)
 }

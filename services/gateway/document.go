@@ -120,23 +120,32 @@ func (s *Service) readText(r *http.Request, v *visit, d *ceremonyv1.Document, nu
 	return answer.GetText()
 }
 
-// reader meets a browser that may see the document: its session goes on, and its signer has proved who they are.
+// reader meets a browser that may see the document: its session goes on, and its signer has proved who they are. With the
+// error there is a visit where /sign has more to say.
 func (s *Service) reader(r *http.Request) (*http.Request, *visit, error) {
 	r, v, err := s.enter(r)
 	if err != nil {
 		return r, nil, err
 	}
 	if v.refusal != nil {
-		return r, nil, stateToGoOn(v.refusal)
+		return r, v, stateToGoOn(v.refusal)
 	}
 	proved, err := s.check(r, v, s.toSign(v))
 	switch {
 	case err != nil:
 		return r, nil, err
 	case !proved.GetSatisfied():
-		return r, nil, failure.IdentityRequired
+		return r, v, failure.IdentityRequired
 	}
 	return r, v, nil
+}
+
+// elsewhere leads a reader who may not read to where it is said why, and what to do; without a visit there is no such place.
+func elsewhere(w http.ResponseWriter, v *visit, err error) error {
+	if v == nil {
+		return err
+	}
+	return seeOther(w, v.at.sign())
 }
 
 // pageImage is the picture of one page: {page}.{width}. It is not kept anywhere: no-store holds for all a signer sees.
@@ -179,7 +188,7 @@ func (s *Service) readingPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	r, v, err := s.reader(r)
 	if err != nil {
-		return err
+		return elsewhere(w, v, err)
 	}
 	c, err := s.ceremonyOf(r, v)
 	if err != nil {
@@ -209,7 +218,8 @@ func (s *Service) readingPage(w http.ResponseWriter, r *http.Request) error {
 	return show(w, p)
 }
 
-// holdsCopy meets a browser that signed a request which everybody has signed by now.
+// holdsCopy meets a browser that signed a request which everybody has signed by now. With the error there is a visit where
+// /sign has more to say.
 func (s *Service) holdsCopy(r *http.Request) (*http.Request, *visit, *tokenv1.GetRequestResponse, error) {
 	r, v, err := s.enter(r)
 	if err != nil {
@@ -220,7 +230,7 @@ func (s *Service) holdsCopy(r *http.Request) (*http.Request, *visit, *tokenv1.Ge
 		return r, nil, nil, err
 	}
 	if !v.here || v.refusal == nil || v.refusal.Code != failure.LinkSigned.Code || !complete(request) {
-		return r, nil, nil, failure.SessionUnknown
+		return r, v, nil, failure.SessionUnknown
 	}
 	return r, v, request, nil
 }
@@ -232,10 +242,12 @@ func (s *Service) download(w http.ResponseWriter, r *http.Request) error {
 	if errors.Is(err, failure.LinkSigned) {
 		r, v, request, err = s.holdsCopy(r)
 	} else if err == nil {
-		request, err = s.words(r, v)
+		if request, err = s.words(r, v); err != nil {
+			return err
+		}
 	}
 	if err != nil {
-		return err
+		return elsewhere(w, v, err)
 	}
 	c, err := s.ceremonyOf(r, v)
 	if err != nil {
@@ -277,7 +289,7 @@ func (s *Service) fetch(r *http.Request, v *visit, documentID string) ([]byte, e
 func (s *Service) certificate(w http.ResponseWriter, r *http.Request) error {
 	r, v, _, err := s.holdsCopy(r)
 	if err != nil {
-		return err
+		return elsewhere(w, v, err)
 	}
 	answer, err := s.audit.GetCertificate(r.Context(), &auditv1.GetCertificateRequest{Tenant: v.at.tenant, RequestId: v.link.GetRequestId(), Locale: v.frame.Language()})
 	if err != nil {

@@ -109,7 +109,7 @@ func TestASignerGoesTheWholeWay(t *testing.T) {
 	}
 
 	// The second browser is told how things stand, and gets neither; one that never had the link is told nothing.
-	for path, status := range map[string]int{signPath: failure.LinkSigned.HTTP, signPath + "/document.pdf": http.StatusUnauthorized, signPath + "/certificate.pdf": http.StatusUnauthorized} {
+	for path, status := range map[string]int{signPath: failure.LinkSigned.HTTP, signPath + "/document.pdf": http.StatusSeeOther, signPath + "/certificate.pdf": http.StatusSeeOther} {
 		if a := second.get(path); a.StatusCode != status || strings.Contains(a.body, "%PDF") || a.shows("née Byron") {
 			t.Errorf("%s to a browser that knows the link: %d %q", path, a.StatusCode, a.title())
 		}
@@ -309,6 +309,11 @@ func TestCodes(t *testing.T) {
 			}
 			if got := b.get(signPath + "/pages/" + documentID + "/1.720"); got.StatusCode != http.StatusForbidden {
 				t.Errorf("a page was shown before the code: %d", got.StatusCode)
+			}
+			for _, path := range []string{"/document.pdf", "/certificate.pdf", "/read/" + documentID + "/1"} {
+				if got := b.get(signPath + path); got.StatusCode != http.StatusSeeOther || got.Header.Get("Location") != signPath {
+					t.Errorf("%s before the code: %d", path, got.StatusCode)
+				}
 			}
 			if w.peers.count("GetPage", "GetDocument", "GetText", "Show") != 0 {
 				t.Error("the document was touched before the code")
