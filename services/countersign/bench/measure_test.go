@@ -17,7 +17,7 @@ import (
 var callers = []int{1, 8, 64}
 
 // slice is about how long most subjects are measured in one round.
-const slice = 300 * time.Millisecond
+const slice = 100 * time.Millisecond
 
 // subject is something whose rate is measured. do must be safe for concurrent use; call counts up from 0 over all rounds.
 type subject struct {
@@ -111,19 +111,17 @@ func median(of []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// ratio is the median over rounds of how a subject compares with a ceiling in the same round.
+// ratio is how a subject compares with a ceiling: the median over rounds of what each round shows, so that a moment in which the
+// machine is busy counts for both; or of the medians, where they were not measured side by side.
 func ratio(s, ceiling *subject, at int) float64 {
+	if len(s.rates[at]) != len(ceiling.rates[at]) {
+		return median(s.rates[at]) / median(ceiling.rates[at])
+	}
 	var all []float64
 	for round, rate := range s.rates[at] {
 		all = append(all, rate/ceiling.rates[at][round])
 	}
 	return median(all)
-}
-
-// row is one subject with the ceilings it is compared with.
-type row struct {
-	subject  *subject
-	ceilings []*subject
 }
 
 // times returns a subject whose every rate is so many times that of s.
@@ -137,33 +135,52 @@ func times(s *subject, name string, factor float64) *subject {
 	return t
 }
 
-// table renders rates, growth and ratios as Markdown.
-func table(rows []row) string {
+// row is one subject with the ceilings it is compared with.
+type row struct {
+	subject  *subject
+	ceilings []*subject
+}
+
+// ratios renders how subjects compare with their ceilings, and how they grow, as Markdown.
+func ratios(rows []row) string {
 	var out strings.Builder
-	out.WriteString("| a second, by |")
-	for _, at := range callers {
-		fmt.Fprintf(&out, " %d %s |", at, plural(at))
-	}
-	fmt.Fprintf(&out, " %d against %d |\n|---|%s---:|\n", callers[len(callers)-1], callers[0], strings.Repeat("---:|", len(callers)))
+	head(&out, "")
 	for _, r := range rows {
-		fmt.Fprintf(&out, "| %s |", r.subject.name)
-		for _, at := range callers {
-			fmt.Fprintf(&out, " %s |", number(median(r.subject.rates[at])))
-		}
-		fmt.Fprintf(&out, " %s× |\n", number(ratio64(r.subject)))
 		for _, c := range r.ceilings {
-			fmt.Fprintf(&out, "| … of %s |", c.name)
+			fmt.Fprintf(&out, "| %s, of %s |", r.subject.name, c.name)
 			for _, at := range callers {
-				fmt.Fprintf(&out, " %s |", share(ratio(r.subject, c, at)))
+				fmt.Fprintf(&out, " %.2f |", ratio(r.subject, c, at))
 			}
-			out.WriteString(" |\n")
+			fmt.Fprintf(&out, " %s× |\n", number(growth(r.subject)))
 		}
 	}
 	return out.String()
 }
 
-// ratio64 is how much more many callers get through than one does.
-func ratio64(s *subject) float64 {
+// rates renders how many went through a second.
+func rates(rows []row) string {
+	var out strings.Builder
+	head(&out, "a second")
+	for _, r := range rows {
+		fmt.Fprintf(&out, "| %s |", r.subject.name)
+		for _, at := range callers {
+			fmt.Fprintf(&out, " %s |", number(median(r.subject.rates[at])))
+		}
+		fmt.Fprintf(&out, " %s× |\n", number(growth(r.subject)))
+	}
+	return out.String()
+}
+
+func head(out *strings.Builder, corner string) {
+	fmt.Fprintf(out, "| %s |", corner)
+	for _, at := range callers {
+		fmt.Fprintf(out, " %d %s |", at, plural(at))
+	}
+	fmt.Fprintf(out, " growth |\n|---|%s---:|\n", strings.Repeat("---:|", len(callers)))
+}
+
+// growth is how much more many callers get through than one does.
+func growth(s *subject) float64 {
 	return median(s.rates[callers[len(callers)-1]]) / median(s.rates[callers[0]])
 }
 
@@ -184,5 +201,3 @@ func number(v float64) string {
 		return fmt.Sprintf("%.1f", v)
 	}
 }
-
-func share(v float64) string { return fmt.Sprintf("%.2g×", v) }

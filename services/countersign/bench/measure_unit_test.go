@@ -40,18 +40,29 @@ func TestSpreadMakesEachCallOnce(t *testing.T) {
 	}
 }
 
-func TestTable(t *testing.T) {
+func TestTables(t *testing.T) {
 	ceiling, s := newSubject("echo", nil), newSubject("resolve", nil)
 	for i, at := range callers {
 		ceiling.rates[at] = []float64{1000, 500, 2000}
 		s.rates[at] = []float64{500 * float64(i+1), 250 * float64(i+1), 100} // a ratio is taken round by round
 	}
-	want := `| a second, by | 1 caller | 8 callers | 64 callers | 64 against 1 |
+	for got, want := range map[string]string{
+		ratios([]row{{s, []*subject{ceiling}}}): `|  | 1 caller | 8 callers | 64 callers | growth |
+|---|---:|---:|---:|---:|
+| resolve, of echo | 0.50 | 1.00 | 1.50 | 3.0× |
+`,
+		rates([]row{{s, nil}}): `| a second | 1 caller | 8 callers | 64 callers | growth |
 |---|---:|---:|---:|---:|
 | resolve | 250 | 500 | 750 | 3.0× |
-| … of echo | 0.5× | 1× | 1.5× | |
-`
-	if got := table([]row{{s, []*subject{ceiling}}}); got != want {
-		t.Errorf("table:\n%s\nwant\n%s", got, want)
+`,
+	} {
+		if got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+	few := newSubject("few", nil)
+	few.rates[1] = []float64{500}
+	if got := ratio(few, ceiling, 1); got != 0.5 {
+		t.Errorf("measured apart: %v", got)
 	}
 }
