@@ -46,7 +46,10 @@ type spec struct {
 		Spec     pod      `yaml:"spec"`
 	} `yaml:"template"`
 	VolumeClaimTemplates []object `yaml:"volumeClaimTemplates"`
-	ScaleTargetRef       struct {
+	Resources            struct {
+		Requests map[string]string `yaml:"requests"`
+	} `yaml:"resources"` // of a claim
+	ScaleTargetRef struct {
 		Kind string `yaml:"kind"`
 		Name string `yaml:"name"`
 	} `yaml:"scaleTargetRef"`

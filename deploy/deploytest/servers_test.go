@@ -1,6 +1,8 @@
 package deploytest
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +15,7 @@ import (
 
 	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/natsserver"
+	"countersign.dev/services/countersign/stack"
 )
 
 // TestNATSIsAsSafeAsTheEmbeddedOne reads nats.conf with the server's own code.
@@ -48,9 +51,21 @@ func TestNATSIsAsSafeAsTheEmbeddedOne(t *testing.T) {
 	if o.Port != 4222 || o.HTTPPort != 8222 || o.StoreDir != "/data" {
 		t.Errorf("listens on %d and %d, keeps its files in %s", o.Port, o.HTTPPort, o.StoreDir)
 	}
-	// 10 GiB is the volume of the overlay.
-	if o.JetStreamMaxStore <= 0 || o.JetStreamMaxStore >= 10<<30 {
-		t.Errorf("max_file_store is %d: the disk is full before writers are refused", o.JetStreamMaxStore)
+	const room = 4 << 30 // for streams that reserve nothing
+	reserved := int64(0)
+	for _, s := range stack.Topology().Streams {
+		reserved += max(s.MaxBytes, 0)
+	}
+	if o.JetStreamMaxStore < reserved+room {
+		t.Errorf("max_file_store is %d, streams reserve %d: init could not make them", o.JetStreamMaxStore, reserved)
+	}
+	nats, _ := render(t, overlay).workload("nats")
+	var gibibytes int64
+	if _, err := fmt.Sscanf(nats.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests["storage"], "%dGi", &gibibytes); err != nil {
+		t.Fatal(err)
+	}
+	if o.JetStreamMaxStore >= gibibytes<<30 {
+		t.Errorf("max_file_store is %d, the volume has %d GiB: it is full before writers are refused", o.JetStreamMaxStore, gibibytes)
 	}
 }
 
@@ -111,13 +126,17 @@ func TestTheDockerfileCopiesWhatIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	let := map[string]bool{".": true}
+	let := map[string]bool{}
 	for line := range strings.Lines(string(ignore)) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "!"); ok {
 			let[name] = true
 			exists(t, filepath.Join(root, name))
 		}
 	}
+	if got := slices.Sorted(maps.Keys(let)); !slices.Equal(got, []string{"go.mod", "go.sum", "pkg", "proto", "services"}) {
+		t.Errorf("the builder gets %v", got)
+	}
+	let["."] = true
 	for _, m := range regexp.MustCompile(`(?m)^COPY ([^-].*)$`).FindAllStringSubmatch(string(text), -1) {
 		words := strings.Fields(m[1])
 		for _, source := range words[:len(words)-1] {
