@@ -49,7 +49,7 @@ func SharedStreams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		{
 			Name: "DEAD", Subjects: []string{"dead.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew,
-			MaxBytes: 8 << 30, DenyDelete: true, Duplicates: 24 * time.Hour,
+			MaxBytes: 1 << 30, DenyDelete: true, Duplicates: 24 * time.Hour,
 		},
 		{
 			Name: "ADVISORIES", Storage: jetstream.FileStorage, MaxAge: 30 * 24 * time.Hour,

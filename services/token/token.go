@@ -45,7 +45,7 @@ func Topology() eventlog.Topology {
 			{
 				// Gone once accepted or refused, since it carries names and addresses.
 				Name: IntakeStream, Subjects: []string{"intake.*"}, Storage: jetstream.FileStorage,
-				Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxBytes: 8 << 30, Duplicates: 24 * time.Hour,
+				Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxBytes: 1 << 30, Duplicates: 24 * time.Hour,
 			},
 			{
 				Name: OutcomesStream, Subjects: []string{"outcome.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld,
