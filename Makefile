@@ -10,7 +10,7 @@ unexport GOFLAGS
 
 GO ?= go
 # How long one package's tests may take, and how many packages are tested at a time.
-TEST_TIMEOUT ?= 8m
+TEST_TIMEOUT ?= 15m
 TEST_PARALLEL ?= 2
 # Extra arguments: make test ARGS='-run TestRedeem -v', make demo ARGS='--http 127.0.0.1:0'.
 ARGS ?=

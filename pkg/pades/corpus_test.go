@@ -31,7 +31,8 @@ const years = 10 * 365 * 24 * time.Hour
 var people = sync.OnceValue(func() (p struct {
 	ca      *Identity
 	signers [3]*Identity
-}) {
+},
+) {
 	must := func(id *Identity, err error) *Identity {
 		if err != nil {
 			panic(err)

@@ -80,8 +80,10 @@ func TestAlteredAfterSigning(t *testing.T) {
 		"empty field moved":           {map[int]string{9: edit(9, "272", "299")}, "signature field 1: moved or changed"},
 		"empty field removed":         {map[int]string{7: edit(7, "9 0 R ", "")}, "a signature field was removed"},
 		"empty field gets a picture":  {map[int]string{9: edit(9, "/F 4", fmt.Sprintf("/F 4/AP<</N %d 0 R>>", look))}, "signature field 1: a picture without a signature"},
-		"unsigned picture of a field": {map[int]string{7: edit(7, "9 0 R ", "9 0 R "+ref+" "), 4: edit(4, "/Type /Page", "/Type /Page/Annots["+ref+"]"),
-			extra: fmt.Sprintf("<</Type/Annot/Subtype/Widget/FT/Sig/T(X)/Rect[0 0 595 842]/AP<</N %d 0 R>>>>", look)}, "signature field 2: a picture without a signature"},
+		"unsigned picture of a field": {map[int]string{
+			7: edit(7, "9 0 R ", "9 0 R "+ref+" "), 4: edit(4, "/Type /Page", "/Type /Page/Annots["+ref+"]"),
+			extra: fmt.Sprintf("<</Type/Annot/Subtype/Widget/FT/Sig/T(X)/Rect[0 0 595 842]/AP<</N %d 0 R>>>>", look),
+		}, "signature field 2: a picture without a signature"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sigs := mustVerify(t, amend(t, signed, tt.bodies))

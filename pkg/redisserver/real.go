@@ -117,8 +117,10 @@ func (s *Server) end(child *os.Process) {
 
 // await returns the version once the child answers: the child and no other server that has the port.
 func (s *Server) await(ctx context.Context) (string, error) {
-	rdb := redis.NewClient(&redis.Options{Addr: s.addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	rdb := redis.NewClient(&redis.Options{
+		Addr: s.addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 	defer func() { _ = rdb.Close() }()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()

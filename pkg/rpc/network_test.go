@@ -220,13 +220,15 @@ func TestApartOverTLS(t *testing.T) {
 		"of another authority":   {[]tls.Certificate{newAuthority(t).issue(t, "delivery")}, codes.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := rpc.Dial("token", rpc.DialOptions{Self: "delivery", Network: n, TLS: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: ca.pool, ServerName: "token.test",
+			conn, err := rpc.Dial("token", rpc.DialOptions{Self: "delivery", Network: n, TLS: &tls.Config{
+				MinVersion: tls.VersionTLS13, RootCAs: ca.pool, ServerName: "token.test",
 				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 					if len(tt.certificates) == 0 {
 						return &tls.Certificate{}, nil
 					}
 					return &tt.certificates[0], nil
-				}}})
+				},
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,8 +253,10 @@ func newAuthority(t *testing.T) authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -272,9 +276,11 @@ func (a authority) issue(t *testing.T, service string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{service + ".test"},
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{service + ".test"},
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: "countersign", Path: "/ns/test/sa/" + service}},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, KeyUsage: x509.KeyUsageDigitalSignature}
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, KeyUsage: x509.KeyUsageDigitalSignature,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ func TestInvalidMessages(t *testing.T) {
 		paths []string
 	}{
 		"valid":                    {`{"signers":[{"mailAddress":"ada@acme.test"}]}`, nil},
-		"one field, by its name":  {`{"signers":[{"mailAddress":"ada@acme.test"},{"mailAddress":"secret nonsense"}]}`, []string{"signers[1].mail_address"}},
+		"one field, by its name":   {`{"signers":[{"mailAddress":"ada@acme.test"},{"mailAddress":"secret nonsense"}]}`, []string{"signers[1].mail_address"}},
 		"every wrong field":        {`{"signers":[{"mailAddress":"x"},{"mailAddress":"ada@acme.test"},{"mailAddress":"y"}],"requestId":"secret toolong"}`, []string{"signers", "signers[0].mail_address", "signers[2].mail_address", "request_id"}},
 		"a key of a map is hidden": {`{"metadata":{"secret":"long one"}}`, []string{"metadata[*]"}},
 	} {

@@ -48,10 +48,15 @@ func leaks(out string) bool {
 func TestNoVerbPrintsIt(t *testing.T) {
 	s := secret.New(value)
 	in := []any{
-		s, &s, exported{"n", s, &s}, &exported{"n", s, &s},
+		s, &s,
+		exported{"n", s, &s},
+		&exported{"n", s, &s},
 		hidden{"n", s, []secret.Secret{s}, map[string]secret.Secret{"k": s}, s},
 		&hidden{"n", s, []secret.Secret{s}, map[string]secret.Secret{"k": s}, &s},
-		[]secret.Secret{s}, map[string]secret.Secret{"k": s}, [1]any{s}, fmt.Errorf("wrapped: %v", s),
+		[]secret.Secret{s},
+		map[string]secret.Secret{"k": s},
+		[1]any{s},
+		fmt.Errorf("wrapped: %v", s),
 	}
 	for _, verb := range []string{"v", "+v", "#v", "s", "q", "x", "X", "d", "o", "b", "c", "U", "e", "t", "p", "T", "10s", "-20v", ".3s", "#x", "0d", " x"} {
 		for _, v := range in {

@@ -55,8 +55,10 @@ func StartConsume(ctx context.Context, tracer trace.Tracer, name string, h nats.
 // StartDue begins the span of what happens after a long wait, such as a timer: a new trace, linked to the one that armed
 // it, since a trace days long is of no use to anybody. It is recorded when that one was.
 func StartDue(ctx context.Context, tracer trace.Tracer, name string, h nats.Header) (context.Context, trace.Span) {
-	options := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(messaging("process", name)...)}
+	options := []trace.SpanStartOption{
+		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(messaging("process", name)...),
+	}
 	if link, ok := LinkFrom(h); ok {
 		options = append(options, trace.WithLinks(link))
 	}

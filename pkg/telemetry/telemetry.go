@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+
 	// OTLP over gRPC is what Jaeger and every collector take without translation.
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	// The Prometheus exporter lets the same instruments be scraped, with no collector in between.

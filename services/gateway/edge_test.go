@@ -348,8 +348,10 @@ func TestSettings(t *testing.T) {
 		"a local name":                  {gateway.Config{HTTP: "127.0.0.1:8080", PublicURL: "http://localhost:8080"}, nil},
 		"everywhere, open":              {gateway.Config{HTTP: ":8080"}, []string{"without authentication", "--public-url is missing"}},
 		"everywhere, in clear":          {gateway.Config{HTTP: ":8080", PublicURL: "http://sign.example.com", APIKeys: keys}, []string{"has to be https"}},
-		"nonsense": {gateway.Config{HTTP: "127.0.0.1:0", PublicURL: "https://u:p@sign.example.com/x?y", TrustedProxies: []string{"10.0.0.1"}, SecurityContact: "me"},
-			[]string{"is no origin", "is no network", "--security-contact"}},
+		"nonsense": {
+			gateway.Config{HTTP: "127.0.0.1:0", PublicURL: "https://u:p@sign.example.com/x?y", TrustedProxies: []string{"10.0.0.1"}, SecurityContact: "me"},
+			[]string{"is no origin", "is no network", "--security-contact"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -138,8 +138,10 @@ func TestProblems(t *testing.T) {
 		"an unknown parameter":  {call{method: http.MethodGet, path: "/v1/requests?page_sise=7"}, nil, 422, "REQUEST_INVALID", "page_sise", ""},
 		"a parameter elsewhere": {call{method: http.MethodGet, path: "/v1/requests/" + requestID + "?page_size=7"}, nil, 422, "REQUEST_INVALID", "page_size", ""},
 		"a parameter of a kind": {call{method: http.MethodGet, path: "/v1/requests?page_size=" + private}, nil, 422, "REQUEST_INVALID", "page_size", ""},
-		"a rule of the contract": {post(`{"reference":"r","title":"` + private + `","signers":[{"name":"` + private + `","email":"ada@example.com","time_zone":"` + strings.Repeat(private, 20) + `"}],"documents":[{"name":"x","content":"JVBERi0="}]}`),
-			nil, 422, "REQUEST_INVALID", "signers[0].time_zone", ""},
+		"a rule of the contract": {
+			post(`{"reference":"r","title":"` + private + `","signers":[{"name":"` + private + `","email":"ada@example.com","time_zone":"` + strings.Repeat(private, 20) + `"}],"documents":[{"name":"x","content":"JVBERi0="}]}`),
+			nil, 422, "REQUEST_INVALID", "signers[0].time_zone", "",
+		},
 		"no body at all":      {call{method: http.MethodPost, path: "/v1/requests"}, nil, 422, "REQUEST_INVALID", "request", ""},
 		"a rule of token":     {post(goodBody), failure.RequestInvalid.WithFields(failure.Field{Path: "signers[0].email", Problem: "is no mail address"}), 422, "REQUEST_INVALID", "signers[0].email", ""},
 		"a conflict":          {post(goodBody), failure.RequestConflict, 409, "REQUEST_CONFLICT", "", ""},

@@ -3,6 +3,7 @@ package reminder
 import (
 	"context"
 	"time"
+
 	// Zones must be the same on every machine, also on one without a zone database.
 	_ "time/tzdata"
 

@@ -72,8 +72,10 @@ func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message,
 		view, err := s.cancel(ctx, tenant, req.GetId(), req.GetReason(), by)
 		return req.GetId(), view, err
 	default:
-		return "", nil, failure.RequestUnreadable.WithFields(failure.Field{Path: "ce-type",
-			Problem: "is not taken in here; known are countersign.signing.v1.SigningRequest (or none) and countersign.signing.v1.CancelRequest"})
+		return "", nil, failure.RequestUnreadable.WithFields(failure.Field{
+			Path:    "ce-type",
+			Problem: "is not taken in here; known are countersign.signing.v1.SigningRequest (or none) and countersign.signing.v1.CancelRequest",
+		})
 	}
 }
 

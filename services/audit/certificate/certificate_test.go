@@ -30,11 +30,15 @@ func lease(language string, n int) certificate.Certificate {
 			{Name: "House rules.pdf", Pages: 1, Presented: hash("q"), Signed: hash("t")},
 		},
 		Signers: []certificate.Signer{
-			{Name: "Zoë Łukasiewicz", Email: certificate.MaskEmail("zoe@example.com"), Role: "Tenant", Signature: "SES", Zone: berlin,
+			{
+				Name: "Zoë Łukasiewicz", Email: certificate.MaskEmail("zoe@example.com"), Role: "Tenant", Signature: "SES", Zone: berlin,
 				Verified: []certificate.Verification{{Level: 1, At: at(20)}, {Level: 2, Method: "code by SMS to ••• 42", At: at(21)}},
-				Opened:   at(20), Consented: at(22), Signed: at(25), Address: "203.0.113.24", Device: "Firefox 145 on Android"},
-			{Name: "Αλέξανδρος 山田", Email: "a@example.com", Role: "Landlord, for Анна Щербакова", Signature: "AES",
-				Opened: at(50), Consented: at(55), Signed: at(60)},
+				Opened:   at(20), Consented: at(22), Signed: at(25), Address: "203.0.113.24", Device: "Firefox 145 on Android",
+			},
+			{
+				Name: "Αλέξανδρος 山田", Email: "a@example.com", Role: "Landlord, for Анна Щербакова", Signature: "AES",
+				Opened: at(50), Consented: at(55), Signed: at(60),
+			},
 		},
 		Head: hash("head"), Log: "countersign.example/audit/prod-2026", Checkpoint: 81204, Evidence: "evidence-req_7c1d2e3f4a5b6c7d.zip",
 	}

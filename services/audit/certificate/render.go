@@ -153,9 +153,12 @@ func (p *pen) head(c Certificate) {
 	p.block(margin, width-40, 14, p.words.intro[c.Outcome])
 	p.y += 12
 	p.facts([][2]string{
-		{p.words.reference, show(c.Reference)}, {p.words.created, stamp(c.Created)},
-		{p.words.request, show(c.RequestID)}, {p.words.ended[c.Outcome], stamp(c.Ended)},
-		{p.words.sender, show(c.Sender)}, {p.words.issued, stamp(c.Issued)},
+		{p.words.reference, show(c.Reference)},
+		{p.words.created, stamp(c.Created)},
+		{p.words.request, show(c.RequestID)},
+		{p.words.ended[c.Outcome], stamp(c.Ended)},
+		{p.words.sender, show(c.Sender)},
+		{p.words.issued, stamp(c.Issued)},
 	})
 }
 

@@ -103,8 +103,10 @@ func doubleFlateBomb() []byte {
 
 // formBomb draws 10^12 times: each of twelve forms draws the next one ten times.
 func formBomb() []byte {
-	objects := []string{"<</Type/Catalog/Pages 2 0 R>>", pagesOf1,
-		"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Resources<</XObject<</X 5 0 R>>>>/Contents 4 0 R>>", stream("", []byte("/X Do"))}
+	objects := []string{
+		"<</Type/Catalog/Pages 2 0 R>>", pagesOf1,
+		"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Resources<</XObject<</X 5 0 R>>>>/Contents 4 0 R>>", stream("", []byte("/X Do")),
+	}
 	for i := range 12 {
 		objects = append(objects, stream(fmt.Sprintf("/Type/XObject/Subtype/Form/BBox[0 0 595 842]/Resources<</XObject<</X %d 0 R>>>>", 6+i), bytes.Repeat([]byte("/X Do "), 10)))
 	}

@@ -36,8 +36,10 @@ func FuzzReadMessage(f *testing.F) {
 
 // Every reason has words that tell the sender what to do, and the two lists do not drift apart.
 func TestReasonsHaveWords(t *testing.T) {
-	all := []Reason{TooLarge, NotPDF, Broken, BrokenSigned, Encrypted, JavaScript, ActiveContent, DynamicForm, Attachment,
-		Multimedia, NoPages, TooManyPages, PageSize, Locked, TooComplex, Undrawable}
+	all := []Reason{
+		TooLarge, NotPDF, Broken, BrokenSigned, Encrypted, JavaScript, ActiveContent, DynamicForm, Attachment,
+		Multimedia, NoPages, TooManyPages, PageSize, Locked, TooComplex, Undrawable,
+	}
 	if len(all) != len(texts) {
 		t.Errorf("%d reasons, %d texts", len(all), len(texts))
 	}

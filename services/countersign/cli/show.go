@@ -56,7 +56,10 @@ func (c *ShowCmd) Run(ctx context.Context, io *IO) error {
 func (c *ShowCmd) tell(io *IO, r *signingv1.RequestView, events []*signingv1.Event) {
 	io.print("%s\n\n", clean(r.GetTitle()))
 	rows := [][]string{
-		{"request", r.GetId()}, {"reference", r.GetReference()}, {"status", requestStatus(r.GetStatus())}, {"profile", r.GetProfile()},
+		{"request", r.GetId()},
+		{"reference", r.GetReference()},
+		{"status", requestStatus(r.GetStatus())},
+		{"profile", r.GetProfile()},
 		{"accepted", io.instant(r.GetAcceptedAt())},
 	}
 	if r.GetClosedAt() != nil {

@@ -93,7 +93,8 @@ func TestDeliveryModel(t *testing.T) {
 		accepted, tried := 0, uint32(0)
 		do := func(c interface {
 			Decide(*deliveryv1.Delivery, time.Time) (proto.Message, error)
-		}) {
+		},
+		) {
 			fact, err := c.Decide(d, now)
 			if err != nil {
 				t.Fatalf("refused: %v", err)

@@ -101,29 +101,50 @@ func TestLifeOfAnEscalation(t *testing.T) {
 		want    []string
 	}{
 		"every step": {exhausted, all, nil, nil, nil, []string{
-			"0s ManagerNotified", "24h0m0s PlatformTold", "48h0m0s AlternateRouted per_bob", "96h0m0s RequestStuck", "96h0m0s EscalationFinished"}},
+			"0s ManagerNotified", "24h0m0s PlatformTold", "48h0m0s AlternateRouted per_bob", "96h0m0s RequestStuck", "96h0m0s EscalationFinished",
+		}},
 		"nobody to turn to": {exhausted, all, nil, func(s *tokenv1.Seat) { s.ManagerId, s.AlternateIds = "", nil }, nil, []string{
-			"0s StepSkipped: no manager is named", "24h0m0s PlatformTold", "48h0m0s StepSkipped: no alternate is left", "96h0m0s RequestStuck", "96h0m0s EscalationFinished"}},
-		"alternates who were asked are left out": {exhausted, rules.Policy{Steps: []rules.Step{{time.Hour, route}}},
+			"0s StepSkipped: no manager is named", "24h0m0s PlatformTold", "48h0m0s StepSkipped: no alternate is left", "96h0m0s RequestStuck", "96h0m0s EscalationFinished",
+		}},
+		"alternates who were asked are left out": {
+			exhausted,
+			rules.Policy{Steps: []rules.Step{{time.Hour, route}}},
 			func(l *tokenv1.Link) { l.HolderId, l.FormerHolderIds = "per_cy", []string{"per_ada", "per_bob"} },
 			func(s *tokenv1.Seat) { s.AlternateIds = []string{"per_bob", "per_cy", "per_dan"} }, nil,
-			[]string{"1h0m0s AlternateRouted per_dan", "1h0m0s EscalationFinished"}},
-		"an alternate named twice, or who holds it, is asked once": {exhausted, rules.Policy{Steps: []rules.Step{{0, route}, {0, route}}}, nil,
+			[]string{"1h0m0s AlternateRouted per_dan", "1h0m0s EscalationFinished"},
+		},
+		"an alternate named twice, or who holds it, is asked once": {
+			exhausted,
+			rules.Policy{Steps: []rules.Step{{0, route}, {0, route}}},
+			nil,
 			func(s *tokenv1.Seat) { s.AlternateIds = []string{"per_ada", "per_bob", "per_bob"} }, nil,
-			[]string{"0s AlternateRouted per_bob", "0s StepSkipped: no alternate is left", "0s EscalationFinished"}},
-		"a lapsed link is still escalated": {lapsed, rules.Policy{Steps: []rules.Step{{day, tell}}}, func(l *tokenv1.Link) { l.ExpiresAt, l.Lapsed = timestamppb.New(noon), true }, nil, nil,
-			[]string{"24h0m0s PlatformTold", "24h0m0s EscalationFinished"}},
-		"who signs meanwhile is not thrown out": {exhausted, rules.Policy{Steps: []rules.Step{{time.Hour, tell}, {time.Hour, route}, {0, cancel}}}, nil, nil,
+			[]string{"0s AlternateRouted per_bob", "0s StepSkipped: no alternate is left", "0s EscalationFinished"},
+		},
+		"a lapsed link is still escalated": {
+			lapsed,
+			rules.Policy{Steps: []rules.Step{{day, tell}}},
+			func(l *tokenv1.Link) { l.ExpiresAt, l.Lapsed = timestamppb.New(noon), true }, nil, nil,
+			[]string{"24h0m0s PlatformTold", "24h0m0s EscalationFinished"},
+		},
+		"who signs meanwhile is not thrown out": {
+			exhausted,
+			rules.Policy{Steps: []rules.Step{{time.Hour, tell}, {time.Hour, route}, {0, cancel}}},
+			nil, nil,
 			func(l *tokenv1.Link) {
 				l.Status, l.Session = tokenv1.LinkStatus_LINK_STATUS_REDEEMED, &tokenv1.Session{Id: "s", EndsAt: timestamppb.New(noon.Add(3 * time.Hour))}
 			},
-			[]string{"1h0m0s PlatformTold", "3h0m0s AlternateRouted per_bob", "3h0m0s RequestStuck", "3h0m0s EscalationFinished"}},
-		"nor within grace": {exhausted, rules.Policy{Steps: []rules.Step{{0, cancel}}}, nil, nil,
+			[]string{"1h0m0s PlatformTold", "3h0m0s AlternateRouted per_bob", "3h0m0s RequestStuck", "3h0m0s EscalationFinished"},
+		},
+		"nor within grace": {
+			exhausted,
+			rules.Policy{Steps: []rules.Step{{0, cancel}}},
+			nil, nil,
 			func(l *tokenv1.Link) {
 				l.ExpiresAt = timestamppb.New(noon.Add(-30 * time.Minute))
 				l.Status, l.Session = tokenv1.LinkStatus_LINK_STATUS_REDEEMED, &tokenv1.Session{Id: "s", EndsAt: timestamppb.New(noon.Add(3 * time.Hour))}
 			},
-			[]string{"30m0s RequestStuck", "30m0s EscalationFinished"}},
+			[]string{"30m0s RequestStuck", "30m0s EscalationFinished"},
+		},
 		"signed unheard":   {exhausted, all, nil, nil, func(l *tokenv1.Link) { l.Status = tokenv1.LinkStatus_LINK_STATUS_SIGNED }, []string{"0s EscalationResolved LinkSigned"}},
 		"declined unheard": {exhausted, all, nil, nil, func(l *tokenv1.Link) { l.Status = tokenv1.LinkStatus_LINK_STATUS_DECLINED }, []string{"0s EscalationResolved LinkDeclined"}},
 		"closed unheard":   {exhausted, all, nil, nil, func(l *tokenv1.Link) { l.Status = tokenv1.LinkStatus_LINK_STATUS_CLOSED }, []string{"0s EscalationResolved LinkClosed"}},
@@ -134,8 +155,12 @@ func TestLifeOfAnEscalation(t *testing.T) {
 		"the mail came after all": {failed, all, nil, nil, func(l *tokenv1.Link) {
 			l.Status, l.Session = tokenv1.LinkStatus_LINK_STATUS_REDEEMED, &tokenv1.Session{Id: "s"}
 		}, []string{"0s EscalationResolved LinkRedeemed"}},
-		"a step of a newer release": {exhausted, rules.Policy{Steps: []rules.Step{{0, escalationv1.Action(99)}}}, nil, nil, nil,
-			[]string{"0s StepSkipped: this release does not know the step", "0s EscalationFinished"}},
+		"a step of a newer release": {
+			exhausted,
+			rules.Policy{Steps: []rules.Step{{0, escalationv1.Action(99)}}},
+			nil, nil, nil,
+			[]string{"0s StepSkipped: this release does not know the step", "0s EscalationFinished"},
+		},
 	} {
 		t.Run(test, func(t *testing.T) {
 			l, s := link(), seat()

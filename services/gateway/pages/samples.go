@@ -122,8 +122,13 @@ func (s sampler) verifications() []Sample {
 	delegate := ask
 	delegate.Purpose, delegate.Cancel, delegate.Digits = ToDelegate, "/sign", 8
 	return []Sample{
-		{"verify-send", first}, {"verify-code", sent}, {"verify-wrong", wrong}, {"verify-expired", expired},
-		{"verify-too-soon", soon}, {"verify-locked", locked}, {"verify-delegate", delegate},
+		{"verify-send", first},
+		{"verify-code", sent},
+		{"verify-wrong", wrong},
+		{"verify-expired", expired},
+		{"verify-too-soon", soon},
+		{"verify-locked", locked},
+		{"verify-delegate", delegate},
 	}
 }
 
@@ -162,8 +167,12 @@ func (s sampler) documents() []Sample {
 		Before: "/sign/doc/1/read?page=1", After: "/sign/doc/1/read?page=3", Download: "/sign/doc/1.pdf",
 	}
 	return []Sample{
-		{"document", untouched}, {"document-no-consent", nobox}, {"document-no-name", noname}, {"document-grace", grace},
-		{"document-long", long}, {"reading", reading},
+		{"document", untouched},
+		{"document-no-consent", nobox},
+		{"document-no-name", noname},
+		{"document-grace", grace},
+		{"document-long", long},
+		{"reading", reading},
 	}
 }
 
@@ -178,7 +187,9 @@ func (s sampler) outcomes() []Sample {
 	complete.Complete, complete.Copy, complete.Proof = true, "/sign/copy.pdf", "/sign/certificate.pdf"
 	return []Sample{
 		{"sent", Sent{Frame: s.frame(), To: Destination{Masked: MaskEmail("jana.weiss@mail.example"), Send: "/s/sample/new"}, ResendIn: time.Minute, Remedies: Remedies{InPerson: "/s/sample/person"}}},
-		{"signed-waiting", waiting}, {"signed-sealing", signed}, {"signed-complete", complete},
+		{"signed-waiting", waiting},
+		{"signed-sealing", signed},
+		{"signed-complete", complete},
 		{"declined", Declined{Frame: s.frame(), Title: s.title(), Sender: "Larkspur Motors", At: s.at, Reason: s.pick("The price is not the one we agreed on.", "Der Preis ist nicht der vereinbarte.")}},
 	}
 }

@@ -74,7 +74,8 @@ func TestLifeOfAPlan(t *testing.T) {
 		"by day": {plan: begin(monday), want: []string{"Tue 09:00 ReminderDue", "Thu 09:00 ReminderDue", "Mon 09:00 ReminderDue", "Tue 09:00 RemindersExhausted"}},
 		"sent at night": {plan: begin(monday.Add(14 * time.Hour)), want: []string{
 			"Tue 23:00 RemindersPostponed", "Wed 08:00 ReminderDue", "Thu 23:00 RemindersPostponed", "Fri 08:00 ReminderDue",
-			"Mon 23:00 RemindersPostponed", "Tue 08:00 ReminderDue", "Wed 08:00 RemindersExhausted"}},
+			"Mon 23:00 RemindersPostponed", "Tue 08:00 ReminderDue", "Wed 08:00 RemindersExhausted",
+		}},
 		"opened and left": {plan: func() *reminderv1.Plan {
 			p, _ := apply(begin(monday), rules.Act{Of: ada, Policy: rules.Defaults(), At: monday.Add(4 * time.Hour)}, monday.Add(4*time.Hour))
 			return p
@@ -110,8 +111,10 @@ func TestSlotsMissedInAnOutageCollapse(t *testing.T) {
 	tick := rules.Tick{Link: openLink(), Zone: time.UTC}
 	up := monday.Add(75 * time.Hour) // two slots passed
 	p, fact := apply(p, tick, up)
-	want := &reminderv1.ReminderDue{Ordinal: 1, LinkId: "lnk_1", Generation: 1, HolderId: "per_ada", Used: 2,
-		NextAt: timestamppb.New(monday.Add(7 * 24 * time.Hour)), At: timestamppb.New(up)}
+	want := &reminderv1.ReminderDue{
+		Ordinal: 1, LinkId: "lnk_1", Generation: 1, HolderId: "per_ada", Used: 2,
+		NextAt: timestamppb.New(monday.Add(7 * 24 * time.Hour)), At: timestamppb.New(up),
+	}
 	if diff := cmp.Diff(want, fact, protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
