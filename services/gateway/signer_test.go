@@ -59,6 +59,9 @@ func TestASignerGoesTheWholeWay(t *testing.T) {
 	}
 	page = b.follow(b.submit(page, signPath+"/code", "code", rightCode))
 	w.wantTitle(page, http.StatusOK, "Offer letter")
+	if head := b.do(http.MethodHead, signPath, nil); head.StatusCode != http.StatusOK || head.body != "" {
+		t.Errorf("HEAD: %d %q", head.StatusCode, head.body)
+	}
 	if w.peers.count("Show") != 1 || !page.shows("Words of page 2") {
 		t.Errorf("the document was shown %d times:\n%s", w.peers.count("Show"), page.body)
 	}
@@ -131,9 +134,18 @@ func TestEveryStateHasItsPage(t *testing.T) {
 		leads   string // where the one action posts to; "" is nowhere here
 		told    bool   // whether sender and masked recipient are shown
 	}{
-		{failure.LinkExpired, goOnPath, true}, {failure.LinkSuperseded, goOnPath, true}, {failure.LinkUsed, goOnPath, true}, {failure.SessionExpired, goOnPath, true},
-		{failure.LinkRevoked, "", true}, {failure.LinkDelegated, "", false}, {failure.LinkSigned, "", true}, {failure.LinkDeclined, "", true},
-		{failure.LinkCancelled, "", true}, {failure.LinkNotYet, "", true}, {failure.LinkOnHold, "", true}, {failure.LinkBusy, "", true},
+		{failure.LinkExpired, goOnPath, true},
+		{failure.LinkSuperseded, goOnPath, true},
+		{failure.LinkUsed, goOnPath, true},
+		{failure.SessionExpired, goOnPath, true},
+		{failure.LinkRevoked, "", true},
+		{failure.LinkDelegated, "", false},
+		{failure.LinkSigned, "", true},
+		{failure.LinkDeclined, "", true},
+		{failure.LinkCancelled, "", true},
+		{failure.LinkNotYet, "", true},
+		{failure.LinkOnHold, "", true},
+		{failure.LinkBusy, "", true},
 	} {
 		t.Run(tt.failure.Code, func(t *testing.T) {
 			t.Parallel()
