@@ -126,7 +126,7 @@ func (s *Service) closeLinks(ctx context.Context, e eventlog.Event, reason token
 		if seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_SIGNED || seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_DECLINED {
 			continue
 		}
-		if _, err := s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), rules.Close{Reason: reason}, e.By(Name, "close")); err != nil {
+		if _, err := s.turn(ctx, key(r.GetTenant(), seat.GetLinkId()), rules.Close{Reason: reason}, e.By(Name, "close")); err != nil {
 			failed = errors.Join(failed, err)
 		}
 	}
@@ -177,7 +177,7 @@ func (s *Service) onReminder(ctx context.Context, e eventlog.Event, f *reminderv
 		return nil
 	}
 	reissue := rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_REMINDER, Generation: f.GetGeneration()}
-	_, err := s.links.Do(ctx, key(e.Key.Tenant, f.GetLinkId()), reissue, e.By(Name, "rotate"))
+	_, err := s.turn(ctx, key(e.Key.Tenant, f.GetLinkId()), reissue, e.By(Name, "rotate"))
 	if refusal := failure.From(err); refusal != nil && !refusal.Retryable {
 		return nil // the signer was faster
 	}
@@ -200,7 +200,7 @@ func (s *Service) onRouted(ctx context.Context, e eventlog.Event, f *escalationv
 		return nil
 	}
 	reroute := rules.Reroute{HolderID: f.GetAlternateId(), EscalationID: e.Key.ID, Generation: f.GetGeneration()}
-	_, err = s.links.Do(ctx, key(e.Key.Tenant, f.GetLinkId()), reroute, e.By(Name, "reroute"))
+	_, err = s.turn(ctx, key(e.Key.Tenant, f.GetLinkId()), reroute, e.By(Name, "reroute"))
 	return err
 }
 

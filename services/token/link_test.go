@@ -334,6 +334,46 @@ func TestCancelMeetsSignature(t *testing.T) {
 	w.private("The mill burnt down")
 }
 
+// TestSignatureNotHeardOf: a signature that was made counts, also where this service hears of it long after its admission is over.
+func TestSignatureNotHeardOf(t *testing.T) {
+	w := start(t)
+	view := w.create(lease(reference))
+	link := view.GetSigners()[0].GetId()
+	w.mustRedeem(w.mint(link, 1), "ada's")
+	if _, err := w.links.AdmitSigning(t.Context(), admission(link, "ada's")); err != nil {
+		t.Fatal(err)
+	}
+	w.peers.sign(link)
+	w.peers.prove(browserOf("ada's other one"), w.link(link).GetHolderId())
+	w.clock.Advance(tenant, 10*time.Minute)
+	for name, turn := range map[string]func() error{
+		"cancel": func() error {
+			_, err := w.signing.Cancel(as(t, tenant), &signingv1.CancelRequest{Id: view.GetId()})
+			return err
+		},
+		"reissue": func() error {
+			_, err := w.signing.ReissueLink(as(t, tenant), &signingv1.ReissueLinkRequest{Id: view.GetId(), Signer: "1"})
+			return err
+		},
+		"revoke": func() error {
+			_, err := w.signing.RevokeLink(as(t, tenant), &signingv1.RevokeLinkRequest{Id: view.GetId(), Signer: "1"})
+			return err
+		},
+		"continue elsewhere": func() error {
+			_, err := w.links.Continue(t.Context(), &tokenv1.ContinueRequest{Tenant: tenant, LinkId: link, Browser: browserOf("ada's other one")})
+			return err
+		},
+	} {
+		if f := failure.From(turn()); !errors.Is(f, failure.LinkBusy) {
+			t.Errorf("%s over a signature that was made: %v", name, f)
+		}
+	}
+	w.signed(link, view.GetId())
+	if events := w.told(view.GetId(), 2); strings.Join(events, " ") != "accepted completed" {
+		t.Errorf("told %v", events)
+	}
+}
+
 // TestCancelRacesSignature: whoever is first, never are both.
 func TestCancelRacesSignature(t *testing.T) {
 	w := start(t)

@@ -161,7 +161,7 @@ func (l linkServer) Continue(ctx context.Context, req *tokenv1.ContinueRequest) 
 		Browser: l.s.browserHash(req.GetBrowser()), SessionID: sessionID(),
 		VerificationID: proof.GetEvidence().GetId(), HolderID: link.GetHolderId(),
 	}
-	res, err := l.s.links.Do(ctx, k, command, signer(link))
+	res, err := l.s.turn(ctx, k, command, signer(link))
 	if err != nil {
 		return nil, err
 	}
@@ -201,22 +201,33 @@ func (s *Service) mint(ctx context.Context, tenant, linkID string, generation ui
 }
 
 // AdmitSigning holds a link still for a signature. It writes the admission first and reads the request after, as a cancellation
-// writes its intent first and reads the links after: so one of the two sees the other.
+// writes its intent first and reads the links after: so one of the two sees the other. It looks at the request before, too, so that
+// what is refused anyway holds nothing up.
 func (l linkServer) AdmitSigning(ctx context.Context, req *tokenv1.AdmitSigningRequest) (*tokenv1.AdmitSigningResponse, error) {
 	k := key(req.GetTenant(), req.GetLinkId())
 	link, _, err := l.s.links.Load(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	res, err := l.s.links.Do(ctx, k, rules.Admit{Browser: l.s.browserHash(req.GetBrowser()), AdmissionID: req.GetAdmissionId()}, signer(link))
+	admit := rules.Admit{Browser: l.s.browserHash(req.GetBrowser()), AdmissionID: req.GetAdmissionId()}
+	if _, err := admit.Decide(link, l.s.h.Clock.Now(req.GetTenant())); err != nil {
+		return nil, err
+	}
+	mayAdmit := func() error {
+		request, _, err := l.s.requests.Load(ctx, key(req.GetTenant(), link.GetRequestId()))
+		if err != nil {
+			return err
+		}
+		return rules.MayAdmit(request, l.s.h.Clock.Now(req.GetTenant()))
+	}
+	if err := mayAdmit(); err != nil {
+		return nil, err
+	}
+	res, err := l.s.links.Do(ctx, k, admit, signer(link))
 	if err != nil {
 		return nil, err
 	}
-	request, _, err := l.s.requests.Load(ctx, key(req.GetTenant(), link.GetRequestId()))
-	if err != nil {
-		return nil, err
-	}
-	if err := rules.MayAdmit(request, l.s.h.Clock.Now(req.GetTenant())); err != nil {
+	if err := mayAdmit(); err != nil {
 		return nil, err
 	}
 	return &tokenv1.AdmitSigningResponse{Admission: res.State.GetAdmission(), Link: viewOf(res.State)}, nil

@@ -219,7 +219,7 @@ func (p signingServer) act(ctx context.Context, scope, id, who, idempotencyKey s
 	if idempotencyKey != "" {
 		by.CommandID = fmt.Sprintf("%s:%s", by.Actor.GetRef(), idempotencyKey)
 	}
-	if _, err := p.s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), command, by); err != nil {
+	if _, err := p.s.turn(ctx, key(r.GetTenant(), seat.GetLinkId()), command, by); err != nil {
 		return nil, err
 	}
 	return p.s.signerView(ctx, r, seat)

@@ -27,12 +27,15 @@ func (s *Service) arm(ctx context.Context, e eventlog.Event) error {
 // fire states a lapse that is due, decided from the record.
 func (s *Service) fire(ctx context.Context, k eventlog.Key) (time.Time, uint64, error) {
 	by := eventlog.By{Actor: &recordv1.Actor{Kind: recordv1.ActorKind_ACTOR_KIND_SYSTEM, Ref: Name}}
-	link, _, err := s.links.Load(ctx, k)
+	link, sequence, err := s.links.Load(ctx, k)
 	if err != nil {
 		return time.Time{}, 0, err
 	}
 	by.RequestID = link.GetRequestId()
-	res, err := s.links.Do(ctx, k, rules.Lapse{}, by)
+	if due := rules.Deadline(link); due.IsZero() || s.h.Clock.Now(k.Tenant).Before(due) {
+		return due, sequence, nil
+	}
+	res, err := s.turn(ctx, k, rules.Lapse{}, by)
 	if err != nil {
 		return time.Time{}, 0, err
 	}

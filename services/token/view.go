@@ -139,14 +139,20 @@ func (s *Service) cancel(ctx context.Context, tenant, id, reason string, by even
 	if err != nil {
 		return nil, err
 	}
+	if res.State.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_CANCELLED {
+		return s.view(ctx, res.State)
+	}
 	now := s.h.Clock.Now(tenant)
 	for _, seat := range res.State.GetSeats() {
 		link, _, err := s.links.Load(ctx, key(tenant, seat.GetLinkId()))
 		if err != nil {
 			return nil, err
 		}
-		if until := link.GetAdmission().GetUntil(); until != nil && now.Before(until.AsTime()) {
-			return nil, failure.LinkBusy.After(until.AsTime().Sub(now))
+		if err := rules.MayCancel(seat, link, now); err != nil {
+			return nil, err
+		}
+		if err := s.settled(ctx, link); err != nil {
+			return nil, err
 		}
 	}
 	command := rules.Cancel{}

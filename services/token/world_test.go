@@ -111,6 +111,7 @@ type peers struct {
 
 	mu        sync.Mutex
 	proved    map[string]bool // browsers that proved their holder's mailbox
+	signed    []string        // links whose signature ceremony has stated
 	inspected int
 }
 
@@ -143,9 +144,21 @@ func (p *peers) Inspect(stream grpc.ClientStreamingServer[ceremonyv1.InspectRequ
 	}})
 }
 
-// GetCeremony knows of no signature.
+// GetCeremony knows who has signed.
 func (p *peers) GetCeremony(context.Context, *ceremonyv1.GetCeremonyRequest) (*ceremonyv1.GetCeremonyResponse, error) {
-	return nil, failure.DocumentNotReady
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &ceremonyv1.Ceremony{}
+	for _, link := range p.signed {
+		c.Seats = append(c.Seats, &ceremonyv1.Seat{LinkId: link, Status: ceremonyv1.SeatStatus_SEAT_STATUS_SIGNED})
+	}
+	return &ceremonyv1.GetCeremonyResponse{Ceremony: c}, nil
+}
+
+func (p *peers) sign(link string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.signed = append(p.signed, link)
 }
 
 // Check is satisfied where the browser has proved.

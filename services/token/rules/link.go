@@ -224,3 +224,7 @@ func recent(l *tokenv1.Link, now time.Time) []*timestamppb.Timestamp {
 	}
 	return in
 }
+
+// Unsettled tells whether a signature was admitted on a link of which nothing was heard since. It may have been made: once the
+// admission is over, and before the link is rotated, moved or ended, ceremony has to be asked.
+func Unsettled(l *tokenv1.Link) bool { return l.GetAdmission() != nil && ended(l) == nil }

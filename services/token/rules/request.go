@@ -180,6 +180,20 @@ func (BeginCancel) Decide(r *tokenv1.Request, now time.Time) (proto.Message, err
 	return &tokenv1.RequestCancelBegun{Until: timestamppb.New(now.Add(cancelWindow))}, nil
 }
 
+// MayCancel says whether a seat's link lets its request be cancelled at now: not while a signature is being made, and not while the
+// request has yet to hear of the act by which the link came to its end.
+func MayCancel(seat *tokenv1.Seat, l *tokenv1.Link, now time.Time) error {
+	if err := held(l, now); err != nil {
+		return err
+	}
+	signed, declined := tokenv1.LinkStatus_LINK_STATUS_SIGNED, tokenv1.LinkStatus_LINK_STATUS_DECLINED
+	if l.GetStatus() == signed && seat.GetStatus() != tokenv1.SeatStatus_SEAT_STATUS_SIGNED ||
+		l.GetStatus() == declined && seat.GetStatus() != tokenv1.SeatStatus_SEAT_STATUS_DECLINED {
+		return failure.LinkBusy
+	}
+	return nil
+}
+
 // Cancel withdraws a request.
 type Cancel struct{ ReasonID string }
 

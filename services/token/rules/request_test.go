@@ -247,6 +247,52 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestMayCancel: a cancellation meets no signature that is being made, and none that its request has yet to hear of.
+func TestMayCancel(t *testing.T) {
+	begun := out(redeemed(ada, noon))
+	for name, tt := range map[string]struct {
+		seat  tokenv1.SeatStatus
+		given facts
+		at    time.Time
+		want  *failure.Error
+		wait  time.Duration
+	}{
+		"not issued":                     {waiting, nil, noon, nil, 0},
+		"open":                           {open, out(), noon, nil, 0},
+		"a session":                      {open, begun, noon, nil, 0},
+		"a signature that is being made": {open, append(begun, admitted(noon)), noon.Add(rules.AdmissionHold - ms), failure.LinkBusy, ms},
+		"one that was not made":          {open, append(begun, admitted(noon)), noon.Add(rules.AdmissionHold), nil, 0},
+		"signed, not heard of":           {open, append(begun, &tokenv1.LinkSigned{}), noon, failure.LinkBusy, 0},
+		"signed":                         {signed, append(begun, &tokenv1.LinkSigned{}), noon, nil, 0},
+		"declined, not heard of":         {open, append(begun, &tokenv1.LinkDeclined{}), noon, failure.LinkBusy, 0},
+		"withdrawn":                      {open, append(begun, &tokenv1.LinkRevoked{}), noon, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refusedAs(t, rules.MayCancel(&tokenv1.Seat{Status: tt.seat}, link(tt.given), tt.at), tt.want, tt.wait)
+		})
+	}
+}
+
+// TestUnsettled: an admission of which nothing was heard since, over or not.
+func TestUnsettled(t *testing.T) {
+	begun := out(redeemed(ada, noon))
+	for name, tt := range map[string]struct {
+		given facts
+		want  bool
+	}{
+		"never issued":  {nil, false},
+		"a session":     {begun, false},
+		"admitted":      {append(begun, admitted(noon)), true},
+		"signed":        {append(begun, admitted(noon), &tokenv1.LinkSigned{}), false},
+		"declined":      {append(begun, admitted(noon), &tokenv1.LinkDeclined{}), false},
+		"rotated since": {append(begun, admitted(noon), reissued(1, noon)), false},
+	} {
+		if got := rules.Unsettled(link(tt.given)); got != tt.want {
+			t.Errorf("%s: %t, want %t", name, got, tt.want)
+		}
+	}
+}
+
 func TestSeatOf(t *testing.T) {
 	r := asked(1, 2)
 	if got := rules.SeatOf(r, seatID(1)); got.GetPosition() != 2 {
