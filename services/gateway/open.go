@@ -15,7 +15,8 @@ import (
 const (
 	maxToken  = 256              // the most characters a token has in token's contract
 	actLimit  = 15 * time.Second // for what a signer sets off
-	signLimit = time.Minute      // for a signature, which is made on the whole document
+	signLimit = 20 * time.Second // for a signature, which is made on the whole document
+	nameLimit = 3 * time.Second  // for who holds a link, without which a page speaks the browser's language
 )
 
 // openLink shows what is behind a link. It changes nothing, so that whoever looks at links before people do, mail scanners

@@ -105,7 +105,9 @@ func (s *Service) meet(r *http.Request, v *visit) *http.Request {
 	telemetry.LinkTo(ctx, v.link.GetTraceparent())
 	// Who was replaced learns nothing of who came instead.
 	if v.refusal == nil || v.refusal.Code != failure.LinkDelegated.Code {
-		answer, err := s.directory.GetPerson(ctx, &tokenv1.GetPersonRequest{Tenant: v.at.tenant, PersonId: v.link.GetHolderId()})
+		asking, cancel := context.WithTimeout(ctx, nameLimit)
+		answer, err := s.directory.GetPerson(asking, &tokenv1.GetPersonRequest{Tenant: v.at.tenant, PersonId: v.link.GetHolderId()})
+		cancel()
 		if err == nil {
 			v.holder = answer.GetPerson()
 		} else if failure.From(err) == nil {

@@ -25,6 +25,7 @@ import (
 // Span is one received span.
 type Span struct {
 	Service    string
+	Scope      string // the instrumented package
 	Name       string
 	Kind       tracev1.Span_SpanKind
 	TraceID    string // lower-case hex
@@ -89,7 +90,7 @@ func (s *Sink) Export(_ context.Context, req *coltracev1.ExportTraceServiceReque
 		service := attributes(rs.GetResource().GetAttributes())["service.name"]
 		for _, ss := range rs.GetScopeSpans() {
 			for _, sp := range ss.GetSpans() {
-				s.spans = append(s.spans, spanOf(service, sp))
+				s.spans = append(s.spans, spanOf(service, ss.GetScope().GetName(), sp))
 			}
 		}
 	}
@@ -180,9 +181,9 @@ func (s *Sink) find(p *regexp.Regexp) string {
 	return ""
 }
 
-func spanOf(service string, sp *tracev1.Span) Span {
+func spanOf(service, scope string, sp *tracev1.Span) Span {
 	out := Span{
-		Service: service, Name: sp.GetName(), Kind: sp.GetKind(),
+		Service: service, Scope: scope, Name: sp.GetName(), Kind: sp.GetKind(),
 		TraceID: fmt.Sprintf("%x", sp.GetTraceId()), SpanID: fmt.Sprintf("%x", sp.GetSpanId()), ParentID: fmt.Sprintf("%x", sp.GetParentSpanId()),
 		Attributes: attributes(sp.GetAttributes()),
 		Failed:     sp.GetStatus().GetCode() == tracev1.Status_STATUS_CODE_ERROR,

@@ -44,6 +44,7 @@ policies:
 // TestWholeLife watches, within a minute, a request whose signer never answers: the link, the reminder, the manager who is told, the
 // alternate who is asked and signs.
 func TestWholeLife(t *testing.T) {
+	t.Parallel() // it mostly waits
 	in := newInstance(t, briskSettings, quickFlags...)
 	in.start("")
 	ctx := within(t, time.Minute)

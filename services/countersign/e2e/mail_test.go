@@ -13,6 +13,7 @@ import (
 // TestMailServerOnABadDay sends the first mail of a request through a relay that drops connections, answers 4xx, takes a mail without
 // saying so, and then works: the mail arrives, as one mail, after attempts that back off.
 func TestMailServerOnABadDay(t *testing.T) {
+	t.Parallel() // it mostly waits
 	relay := newRelay(t)
 	relay.set(dropsAtOnce)
 	const base, most = time.Second, 4 * time.Second

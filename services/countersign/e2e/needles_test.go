@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"html"
 	"maps"
@@ -83,13 +82,12 @@ func (n *needles) forms() []form {
 		add("in HTML's escapes", []byte(html.EscapeString(value)), false)
 		add("quoted-printable", []byte(strings.ReplaceAll(url.PathEscape(value), "%", "=")), false)
 		add("in hex", []byte(hex.EncodeToString([]byte(value))), false)
-		for order, name := range map[binary.AppendByteOrder]string{binary.LittleEndian: "UTF-16LE", binary.BigEndian: "UTF-16BE"} {
-			var wide []byte
-			for _, u := range utf16.Encode([]rune(value)) {
-				wide = order.AppendUint16(wide, u)
-			}
-			add("in "+name, wide, true)
+		var little, big []byte
+		for _, u := range utf16.Encode([]rune(value)) {
+			little, big = append(little, byte(u), byte(u>>8)), append(big, byte(u>>8), byte(u))
 		}
+		add("in UTF-16LE", little, true)
+		add("in UTF-16BE", big, true)
 		for offset := range 3 {
 			for _, code := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 				add("in base64", inBase64(code, value, offset), true)

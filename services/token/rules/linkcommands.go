@@ -149,12 +149,15 @@ type Reissue struct {
 	Generation uint32
 }
 
-// Decide rotates in one step, whatever the link's state, unless it is final.
+// Decide rotates in one step, whatever the link's state, unless it is final. A reminder does not throw out who is at work.
 func (c Reissue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	if final(l) {
 		return nil, ended(l)
 	}
 	if c.Generation != 0 && c.Generation != l.GetGeneration() {
+		return nil, nil
+	}
+	if c.Reason == tokenv1.ReissueReason_REISSUE_REASON_REMINDER && now.Before(SessionEnd(l)) {
 		return nil, nil
 	}
 	if err := held(l, now); err != nil {

@@ -146,17 +146,26 @@ var everyEnd = map[string]proto.Message{"signed": &tokenv1.LinkSigned{}, "declin
 func TestReissue(t *testing.T) {
 	reissue := rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM}
 	begun := out(redeemed(ada, noon))
+	remind := rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_REMINDER, Generation: 1}
+	reminded := func(by time.Time) proto.Message {
+		f := reissued(1, by).(*tokenv1.LinkReissued)
+		f.Reason = remind.Reason
+		return f
+	}
 	table := map[string]decision{
-		"before it was opened":             {given: out(), when: reissue, at: noon, then: reissued(1, noon)},
-		"in the midst of a session":        {given: begun, when: reissue, at: noon, then: reissued(1, noon)},
-		"once it expired":                  {given: out(), when: reissue, at: expiry.Add(day), then: reissued(1, expiry.Add(day))},
-		"once it lapsed":                   {given: out(&tokenv1.LinkLapsed{}), when: reissue, at: expiry, then: reissued(1, expiry)},
-		"once it was withdrawn":            {given: out(&tokenv1.LinkRevoked{}), when: reissue, at: noon, then: reissued(1, noon)},
-		"of the generation that was meant": {given: out(), when: rules.Reissue{Reason: reissue.Reason, Generation: 1}, at: noon, then: reissued(1, noon)},
-		"which has gone":                   {given: out(reissued(1, noon)), when: rules.Reissue{Reason: reissue.Reason, Generation: 1}, at: noon},
-		"while a signature is made":        {given: append(begun, admitted(noon)), when: reissue, at: noon.Add(rules.AdmissionHold - ms), refused: failure.LinkBusy, wait: ms},
-		"when it was not made":             {given: append(begun, admitted(noon)), when: reissue, at: noon.Add(rules.AdmissionHold), then: reissued(1, noon.Add(rules.AdmissionHold))},
-		"never issued":                     {when: reissue, at: noon, refused: failure.LinkUnknown},
+		"by a reminder":                     {given: out(), when: remind, at: noon, then: reminded(noon)},
+		"by a reminder, not who is at work": {given: begun, when: remind, at: noon.Add(session - ms)},
+		"by a reminder, who has stopped":    {given: begun, when: remind, at: noon.Add(session), then: reminded(noon.Add(session))},
+		"before it was opened":              {given: out(), when: reissue, at: noon, then: reissued(1, noon)},
+		"in the midst of a session":         {given: begun, when: reissue, at: noon, then: reissued(1, noon)},
+		"once it expired":                   {given: out(), when: reissue, at: expiry.Add(day), then: reissued(1, expiry.Add(day))},
+		"once it lapsed":                    {given: out(&tokenv1.LinkLapsed{}), when: reissue, at: expiry, then: reissued(1, expiry)},
+		"once it was withdrawn":             {given: out(&tokenv1.LinkRevoked{}), when: reissue, at: noon, then: reissued(1, noon)},
+		"of the generation that was meant":  {given: out(), when: rules.Reissue{Reason: reissue.Reason, Generation: 1}, at: noon, then: reissued(1, noon)},
+		"which has gone":                    {given: out(reissued(1, noon)), when: rules.Reissue{Reason: reissue.Reason, Generation: 1}, at: noon},
+		"while a signature is made":         {given: append(begun, admitted(noon)), when: reissue, at: noon.Add(rules.AdmissionHold - ms), refused: failure.LinkBusy, wait: ms},
+		"when it was not made":              {given: append(begun, admitted(noon)), when: reissue, at: noon.Add(rules.AdmissionHold), then: reissued(1, noon.Add(rules.AdmissionHold))},
+		"never issued":                      {when: reissue, at: noon, refused: failure.LinkUnknown},
 	}
 	refusals := map[string]*failure.Error{"signed": failure.LinkSigned, "declined": failure.LinkDeclined, "closed": failure.LinkCancelled}
 	for end, fact := range everyEnd {
