@@ -35,7 +35,7 @@ plans:
     offsets: [4s]
     partial_offsets: [4s]
     exhausted_after: 1h
-    rotate_within: 0s
+    rotate_within: 1s
     quiet_hours: {from: "00:00", to: "00:00"}
     max_per_day: 100
 `

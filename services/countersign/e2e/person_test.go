@@ -71,7 +71,7 @@ func (in *instance) create(ctx context.Context, body []byte) (view, error) {
 	var v view
 	err := persist(ctx, in, func() error {
 		status, err := call(ctx, http.MethodPost, in.Addresses.HTTP+"/v1/requests", body, &v)
-		if err == nil && status != http.StatusOK {
+		if err == nil && status != http.StatusCreated && status != http.StatusOK { // 200: an earlier try made it
 			err = fmt.Errorf("create answered %d", status)
 		}
 		return err

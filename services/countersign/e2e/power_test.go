@@ -93,18 +93,21 @@ func newPowered(t *testing.T, flags ...string) *powered {
 	return p
 }
 
+// perRound is the most that one caller asks for between two power cuts, so that the mailbox lists all of it.
+const perRound = 12
+
 // busy accepts requests, a few each second, and has one person after the other sign, until ctx ends. It notes what was acknowledged.
 func (p *powered) busy(ctx context.Context, round int) {
 	var all sync.WaitGroup
 	for caller := range 2 {
 		all.Go(func() {
-			tick := time.NewTicker(150 * time.Millisecond)
+			tick := time.NewTicker(300 * time.Millisecond)
 			defer tick.Stop()
-			for i := 0; ctx.Err() == nil; i++ {
+			for i := 0; i < perRound && ctx.Err() == nil; i++ {
 				email := fmt.Sprintf("p%d-%d-%d@example.com", round, caller, i)
 				var v view
 				status, err := call(ctx, http.MethodPost, p.Addresses.HTTP+"/v1/requests", request(email, "calm", email), &v)
-				if err == nil && status == http.StatusOK {
+				if err == nil && status == http.StatusCreated {
 					p.note(func() { p.accepted[v.ID] = email })
 				}
 				<-tick.C
@@ -112,7 +115,10 @@ func (p *powered) busy(ctx context.Context, round int) {
 		})
 	}
 	all.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
 		for ctx.Err() == nil {
+			<-tick.C
 			for id, email := range p.open() {
 				if p.person(email).signs(ctx, id, 1) == nil {
 					p.note(func() { p.signed[id] = true })
@@ -168,7 +174,7 @@ func (p *powered) outage(ctx context.Context, t *testing.T, round, accepted, sig
 	defer stop()
 	var work sync.WaitGroup
 	work.Go(func() { p.busy(working, round) })
-	eventually(ctx, t, "requests are accepted and signed", func() bool {
+	eventually(ctx, t, fmt.Sprintf("%d requests are accepted and %d signed", accepted, signed), func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return len(p.accepted) >= accepted && len(p.signed) >= signed
