@@ -369,7 +369,7 @@ func (w *world) settled() {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			if info.NumPending+uint64(info.NumAckPending) > 0 { //nolint:gosec // a count
+			if info.NumPending+uint64(info.NumAckPending) > 0 {
 				return false
 			}
 		}
