@@ -82,8 +82,11 @@ func (w *world) admit(s *signature) error {
 		}
 		s.before = ceremonies.load(s.r, ceremonyID).GetDocuments()[0].GetCurrentSha256()
 		making := w.soon(time.Minute)
-		if w.oneIn(6) {
+		switch {
+		case w.oneIn(6):
 			making = w.upTo(4 * time.Minute)
+		case len(s.r.asked.GetSeats()) > 1:
+			making = w.upTo(90 * time.Second)
 		}
 		w.in(s.r, making, func() { w.finish(s) })
 	})
@@ -92,6 +95,12 @@ func (w *world) admit(s *signature) error {
 
 // interfere has others act just then: what must never meet a signature is tried while one is made, and soon after.
 func (w *world) interfere(s *signature) {
+	for _, q := range s.r.order {
+		if q != s.p && !q.gone && len(q.tokens) > 0 && w.oneIn(2) {
+			q.hurry = 12 // all want to sign at once
+			w.in(s.r, w.upTo(20*time.Second), func() { q.visit(w, s.r) })
+		}
+	}
 	if !w.oneIn(3) {
 		return
 	}
@@ -121,6 +130,7 @@ func (w *world) finish(s *signature) {
 	})
 	switch {
 	case errors.Is(err, rules.ErrMoved):
+		w.faults["revision moved"]++
 		s.before = ceremonies.load(s.r, ceremonyID).GetDocuments()[0].GetCurrentSha256()
 		w.in(s.r, w.soon(2*time.Second), func() { w.finish(s) })
 	case died:

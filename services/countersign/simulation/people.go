@@ -42,6 +42,7 @@ type person struct {
 	errs      int           // they mistype one code in so many
 	declines  bool
 	visits    int
+	hurry     int // for so many visits
 	scheduled bool
 	gone      bool
 }
@@ -70,7 +71,11 @@ func (p *person) receive(w *world, r *request, l letter) {
 	switch {
 	case l.code != "":
 		p.codes[l.challenge] = l.code
-		if !p.gone {
+		switch {
+		case p.gone:
+		case p.hurry > 0:
+			w.in(r, w.soon(10*time.Second), func() { p.visit(w, r) })
+		default:
 			p.again(w, r, w.soon(10*time.Minute))
 		}
 	case l.token != nil:
@@ -151,6 +156,9 @@ func (p *person) visit(w *world, r *request) {
 		p.again(w, r, w.soon(5*time.Minute))
 	case err != nil:
 		p.refused(w, r, err)
+	case p.hurry > 0:
+		p.hurry--
+		p.again(w, r, w.soon(4*time.Second))
 	default:
 		p.again(w, r, 2*time.Second+w.soon(p.pace/20))
 	}
@@ -200,13 +208,28 @@ func (p *person) goOn(w *world, r *request, browser []byte) error {
 	if proof == nil {
 		return p.verify(w, r, browser, l.GetHolderId(), identityv1.Purpose_PURPOSE_CONTINUE)
 	}
-	if err := w.settled(r, p.link); err != nil {
-		return err
+	between := w.soon(2 * time.Second)
+	if w.oneIn(10) {
+		between = w.upTo(time.Minute)
 	}
-	_, _, err := links.do(w, r, p.link, rules.Continue{
-		Browser: browser, SessionID: w.sessionID(), VerificationID: proof.GetId(), HolderID: l.GetHolderId(),
-	}, bySigner(p.id))
-	return err
+	w.in(r, between, func() {
+		died, err := w.perhapsDying(func() error {
+			if err := w.settled(r, p.link); err != nil {
+				return err
+			}
+			_, _, err := links.do(w, r, p.link, rules.Continue{
+				Browser: browser, SessionID: w.sessionID(), VerificationID: proof.GetId(), HolderID: l.GetHolderId(),
+			}, bySigner(p.id))
+			return err
+		})
+		switch {
+		case died:
+			p.again(w, r, w.soon(5*time.Minute))
+		case err != nil:
+			p.refused(w, r, err)
+		}
+	})
+	return nil
 }
 
 // verify asks for a code, or types the one that came. Who has none types anything.
@@ -252,7 +275,7 @@ func (p *person) sign(w *world, r *request, browser []byte, l *tokenv1.Link) err
 	return w.admit(&signature{r: r, p: p, browser: browser, session: l.GetSession(), holder: l.GetHolderId(), evidence: proof.GetId()})
 }
 
-// links that a message carries
+// carriesLink tells whether messages of a kind carry a link.
 func carriesLink(k deliveryv1.Kind) bool {
 	switch k {
 	case deliveryv1.Kind_KIND_LINK, deliveryv1.Kind_KIND_REISSUED, deliveryv1.Kind_KIND_ALTERNATE, deliveryv1.Kind_KIND_REMINDER, deliveryv1.Kind_KIND_PARTIAL:

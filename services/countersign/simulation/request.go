@@ -90,7 +90,7 @@ func (w *world) profile() (p *tokenv1.Profile, minutes bool) {
 	case 4:
 		return of("routine", 30*day, day, 2*h, 0), false
 	default:
-		return of("minutes", 10*m, m, 5*m, uint32(w.rng.IntN(2))), true //nolint:gosec // 0 or 1
+		return of("minutes", 10*m, m, 5*m, uint32(w.rng.IntN(2))), true
 	}
 }
 
