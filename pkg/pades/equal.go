@@ -75,7 +75,7 @@ func (c *comparison) same(a, b types.Object, depth int) bool {
 	refB, isRefB := b.(types.IndirectRef)
 	if isRefA && isRefB {
 		pair := [2]types.IndirectRef{refA, refB}
-		if !c.seen[pair] && !(refA == refB && c.apart[refA.ObjectNumber.Value()]) {
+		if !c.seen[pair] && (refA != refB || !c.apart[refA.ObjectNumber.Value()]) {
 			c.seen[pair] = true
 			c.pending = append(c.pending, pair)
 		}

@@ -34,7 +34,7 @@ func Probe(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("server: nobody answers: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if err != nil {
 		return fmt.Errorf("server: read the answer: %w", err)

@@ -108,7 +108,7 @@ func (s *Service) describePages(ctx context.Context, d *ceremonyv1.Document, rep
 	}
 	for i, b := range boxes {
 		d.Boxes = append(d.Boxes, &ceremonyv1.Box{
-			Position: uint32(i + 1), Page: uint32(b.Page), X1: b.X, Y1: b.Y, X2: b.X + b.Width, Y2: b.Y + b.Height, //nolint:gosec // small numbers
+			Position: uint32(i + 1), Page: uint32(b.Page), X1: b.X, Y1: b.Y, X2: b.X + b.Width, Y2: b.Y + b.Height,
 		})
 	}
 	return nil

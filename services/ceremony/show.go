@@ -126,7 +126,7 @@ func (c ceremonyServer) GetPage(ctx context.Context, req *ceremonyv1.GetPageRequ
 		return nil, pageError(err)
 	}
 	drawn := &ceremonyv1.GetPageResponse{
-		Image: image.Bytes, ContentType: image.Type, Width: uint32(image.Width), Height: uint32(image.Height), //nolint:gosec // bounded by the renderer
+		Image: image.Bytes, ContentType: image.Type, Width: uint32(image.Width), Height: uint32(image.Height),
 	}
 	c.s.pages.Add(name, drawn)
 	return drawn, nil

@@ -64,7 +64,7 @@ func (s *Service) send(ctx context.Context, d *deliveryv1.Delivery) (eventlog.Co
 		return nil, err
 	}
 	return rules.Fail{
-		Attempt: attempt, Code: uint32(refused.Code), Enhanced: refused.Enhanced, Diagnostic: refused.Diagnostic, //nolint:gosec // three digits
+		Attempt: attempt, Code: uint32(refused.Code), Enhanced: refused.Enhanced, Diagnostic: refused.Diagnostic,
 		// What is the relay's fault may be mended, or another relay may take it: only the recipient's and the message's faults are final.
 		Permanent: !refused.Temporary && refused.Scope != channel.ScopeProvider, RetryAfter: refused.RetryAfter,
 		Jitter: rand.Float64(), Retry: s.config.retry(), //nolint:gosec // jitter, not a secret

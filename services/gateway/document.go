@@ -112,7 +112,7 @@ func (s *Service) readTexts(r *http.Request, v *visit, d *ceremonyv1.Document, a
 
 func (s *Service) readText(r *http.Request, v *visit, d *ceremonyv1.Document, number int) string {
 	answer, err := s.ceremony.GetText(r.Context(), &ceremonyv1.GetTextRequest{
-		Tenant: v.at.tenant, RequestId: v.link.GetRequestId(), DocumentId: d.GetId(), Page: uint32(number), //nolint:gosec // 1 to maxPages
+		Tenant: v.at.tenant, RequestId: v.link.GetRequestId(), DocumentId: d.GetId(), Page: uint32(number),
 	})
 	if err != nil {
 		s.h.Logger.DebugContext(r.Context(), "a page's text was not read", "page", number, "error", err)
@@ -164,7 +164,7 @@ func (s *Service) pageImage(w http.ResponseWriter, r *http.Request) error {
 		pixels = wide
 	}
 	answer, err := s.ceremony.GetPage(r.Context(), &ceremonyv1.GetPageRequest{
-		Tenant: v.at.tenant, RequestId: v.link.GetRequestId(), DocumentId: r.PathValue("document"), Page: uint32(page), Width: uint32(pixels), //nolint:gosec // both checked
+		Tenant: v.at.tenant, RequestId: v.link.GetRequestId(), DocumentId: r.PathValue("document"), Page: uint32(page), Width: uint32(pixels),
 	})
 	if err != nil {
 		return err

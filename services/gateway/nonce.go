@@ -42,7 +42,7 @@ func (s *Service) looseNonce(scope string) string {
 }
 
 func (s *Service) looseSum(scope string, random []byte, halfDay int64) []byte {
-	when := binary.BigEndian.AppendUint64(nil, uint64(halfDay)) //nolint:gosec // only told apart
+	when := binary.BigEndian.AppendUint64(nil, uint64(halfDay))
 	return s.h.Keys.MAC(nonceLabel, []byte("loose"), []byte(scope), random, when)[:nonceSum]
 }
 

@@ -163,7 +163,7 @@ func (s *Service) sendFirst(r *http.Request, v *visit) {
 
 // unknown is the one page for whatever is no link of ours: never issued, somebody else's, malformed. It is the same whatever
 // was asked for, until somebody asks too often.
-func (s *Service) unknown(w http.ResponseWriter, r *http.Request) error {
+func (s *Service) unknown(_ http.ResponseWriter, r *http.Request) error {
 	if err := s.admitUnknown(r); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (s *Service) signPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if v.refusal != nil && !(ended(v.refusal) && v.here) {
+	if v.refusal != nil && (!ended(v.refusal) || !v.here) {
 		return s.refuse(w, r, v, stateToGoOn(v.refusal))
 	}
 	c, err := s.ceremonyOf(r, v)

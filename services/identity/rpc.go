@@ -149,7 +149,7 @@ func (s *Service) answerMAC(challengeID, code string) []byte {
 func (s *Service) view(v *identityv1.Verification, open *identityv1.Challenge, now time.Time) *identityv1.ChallengeView {
 	return &identityv1.ChallengeView{
 		Id: open.GetId(), ExpiresAt: open.GetExpiresAt(), ResendAt: timestamppb.New(s.limits.ResendAt(v, now)),
-		TriesLeft: uint32(max(0, s.limits.CodeTries-int(open.GetTries()))), //nolint:gosec // 0 to 64 by Validate
+		TriesLeft: uint32(max(0, s.limits.CodeTries-int(open.GetTries()))),
 	}
 }
 

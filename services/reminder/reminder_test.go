@@ -79,10 +79,9 @@ func (k *token) GetPerson(context.Context, *tokenv1.GetPersonRequest) (*tokenv1.
 // world is the service, its neighbours' streams, and one open link.
 type world struct {
 	*hosttest.World
-	t       *testing.T
-	token   *token
-	service *reminder.Service
-	stop    func()
+	t     *testing.T
+	token *token
+	stop  func()
 }
 
 func start(t *testing.T) *world {

@@ -70,7 +70,7 @@ func (s *Service) accept(ctx context.Context, tenant string, r *signingv1.Signin
 func profileOf(p config.Profile) *tokenv1.Profile {
 	return &tokenv1.Profile{
 		Name: p.Name, Lifetime: durationpb.New(p.Lifetime.Std()), Grace: durationpb.New(p.Grace.Std()), Session: durationpb.New(p.Session.Std()),
-		ReissueLimit: uint32(p.ReissueLimit), ReissueWindow: durationpb.New(p.ReissueWindow.Std()), Assurance: uint32(p.Assurance), //nolint:gosec // validated ranges
+		ReissueLimit: uint32(p.ReissueLimit), ReissueWindow: durationpb.New(p.ReissueWindow.Std()), Assurance: uint32(p.Assurance),
 	}
 }
 
@@ -86,7 +86,7 @@ func (s *Service) keepPrivate(ctx context.Context, request *tokenv1.Request, r *
 		return fmt.Errorf("token: keep the words of a request: %w", err)
 	}
 	for i, signer := range r.GetSigners() {
-		position := uint32(i + 1) //nolint:gosec // at most 50 signers
+		position := uint32(i + 1)
 		seat := &tokenv1.Seat{
 			LinkId:   eventlog.DeriveID(s.h.Keys, "lnk", id, fmt.Sprint(position)),
 			Position: position, Group: max(1, signer.GetGroup()),
@@ -128,7 +128,7 @@ func (s *Service) inspect(ctx context.Context, tenant, requestID string, r *sign
 		}
 		documentID := eventlog.DeriveID(s.h.Keys, "doc", requestID, fmt.Sprint(i), string(s.h.Keys.MAC("cs.field.v1", []byte("document"), d.GetContent())))
 		header := &ceremonyv1.InspectHeader{
-			Tenant: tenant, RequestId: requestID, DocumentId: documentID, Seats: uint32(len(r.GetSigners())), //nolint:gosec // at most 50
+			Tenant: tenant, RequestId: requestID, DocumentId: documentID, Seats: uint32(len(r.GetSigners())),
 			Title: r.GetTitle(), Locale: r.GetSigners()[0].GetLocale(),
 		}
 		err = stream.Send(&ceremonyv1.InspectRequest{Part: &ceremonyv1.InspectRequest_Header{Header: header}})
@@ -153,7 +153,7 @@ func (s *Service) inspect(ctx context.Context, tenant, requestID string, r *sign
 		doc := answer.GetDocument()
 		out = append(out, &tokenv1.RequestDocument{
 			Id: doc.GetId(), ReceivedSha256: doc.GetReceivedSha256(), PresentedSha256: doc.GetPresentedSha256(),
-			Pages: uint32(len(doc.GetPages())), //nolint:gosec // at most 520
+			Pages: uint32(len(doc.GetPages())),
 		})
 	}
 	return out, nil

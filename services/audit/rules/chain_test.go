@@ -53,11 +53,14 @@ func TestCheckChain(t *testing.T) {
 			l[2] = bytes.Replace(l[2], []byte(`"ok"`), []byte(`"no"`), 1)
 			return l
 		},
-		"one dropped from the middle":  func(l [][]byte) [][]byte { return append(l[:1], l[2:]...) },
-		"the first dropped":            func(l [][]byte) [][]byte { return l[1:] },
-		"two changed places":           func(l [][]byte) [][]byte { l[1], l[2] = l[2], l[1]; return l },
-		"one twice":                    func(l [][]byte) [][]byte { return append(l[:2], l[1:]...) },
-		"an unknown field":             func(l [][]byte) [][]byte { l[3] = bytes.Replace(l[3], []byte(`{"v"`), []byte(`{"x":1,"v"`), 1); return l },
+		"one dropped from the middle": func(l [][]byte) [][]byte { return append(l[:1], l[2:]...) },
+		"the first dropped":           func(l [][]byte) [][]byte { return l[1:] },
+		"two changed places":          func(l [][]byte) [][]byte { l[1], l[2] = l[2], l[1]; return l },
+		"one twice":                   func(l [][]byte) [][]byte { return append(l[:2], l[1:]...) },
+		"an unknown field": func(l [][]byte) [][]byte {
+			l[3] = bytes.Replace(l[3], []byte(`{"v"`), []byte(`{"x":1,"v"`), 1)
+			return l
+		},
 		"another version of the format": func(l [][]byte) [][]byte {
 			l[3] = bytes.Replace(l[3], []byte(rules.Version), []byte("cs.leaf.v9"), 1)
 			return l

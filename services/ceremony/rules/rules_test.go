@@ -78,7 +78,8 @@ func TestDecide(t *testing.T) {
 		"no signature before it":      {nil, sign("a", "s1", "r0", "r1"), nil, failure.DocumentNotReady},
 		"shown once a session":        {[]command{prepare(), show("a", "s1")}, show("a", "s1"), nil, nil},
 		"shown again in another session": {
-			[]command{prepare(), show("a", "s1")}, show("a", "s2"),
+			[]command{prepare(), show("a", "s1")},
+			show("a", "s2"),
 			&ceremonyv1.DocumentShown{LinkId: "a", Position: 1, SessionId: "s2", DocumentSha256: []byte("r0")}, nil,
 		},
 		"no consent unseen":                {[]command{prepare()}, agree("a", "s1"), nil, failure.ConsentRequired},

@@ -105,7 +105,7 @@ func (c *SendCmd) signers(req *signingv1.SigningRequest) error {
 		}
 		s := &signingv1.Signer{Name: p.GetName(), Email: p.GetEmail(), Locale: p.GetLocale(), TimeZone: p.GetTimeZone(), Group: 1}
 		if c.Sequential {
-			s.Group = uint32(i) + 1 //nolint:gosec // an index
+			s.Group = uint32(i) + 1
 		}
 		req.Signers = append(req.Signers, s)
 	}
@@ -155,11 +155,11 @@ func (c *SendCmd) person(flag, text string) (*signingv1.Person, error) {
 }
 
 func readDocument(path string) (*signingv1.Document, error) {
-	f, err := os.Open(path) //nolint:gosec // whoever runs the command names it
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, usage("name the PDF to sign", "cannot read the document: %v", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	content, err := readLimited(f, path, maxDocument)
 	if err != nil {
 		return nil, err
@@ -170,11 +170,11 @@ func readDocument(path string) (*signingv1.Document, error) {
 func readRequest(stdin io.Reader, path string, into *signingv1.SigningRequest) error {
 	from, name := stdin, "standard input"
 	if path != "-" {
-		f, err := os.Open(path) //nolint:gosec // whoever runs the command names it
+		f, err := os.Open(path)
 		if err != nil {
 			return usage("name a file with the request, or - for standard input", "cannot read the request: %v", err)
 		}
-		defer f.Close() //nolint:errcheck // only read
+		defer f.Close()
 		from, name = f, path
 	}
 	text, err := readLimited(from, name, maxRequest)

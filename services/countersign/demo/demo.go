@@ -134,7 +134,7 @@ func call(ctx context.Context, method, address string, body []byte) ([]byte, int
 	if err != nil {
 		return nil, 0, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	return answer, resp.StatusCode, err
 }

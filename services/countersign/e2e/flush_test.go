@@ -70,7 +70,7 @@ func TestRedisEmptiedAllTheTime(t *testing.T) {
 func refusedElsewhere(t *testing.T, p *signer.Page, acting bool) {
 	t.Helper()
 	if p.Status != http.StatusConflict || acting && !says(p, failure.LinkUsed) {
-		t.Errorf("another browser is shown %s", describe(p))
+		t.Fatalf("another browser is shown %s", describe(p))
 	}
 }
 

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -19,6 +20,7 @@ type mood int
 
 const (
 	works          mood = iota
+	refusesByName       // answers 450 to each recipient, with their address in it, as relays do
 	dropsAtOnce         // closes the connection before a word is said
 	dropsAfterData      // takes one whole mail, and closes the connection before it says so; then works
 )
@@ -30,9 +32,8 @@ type relay struct {
 	page    string // URL of the mailbox
 	behind  string // where the mailbox itself takes mail
 
-	mu      sync.Mutex
-	mood    mood
-	dropped int
+	mu   sync.Mutex
+	mood mood
 }
 
 // newRelay starts a relay that ends with the test.
@@ -70,11 +71,10 @@ func (r *relay) set(m mood) {
 	r.mood = m
 }
 
-// drops returns how many connections were dropped.
-func (r *relay) drops() int {
+func (r *relay) is(m mood) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.dropped
+	return r.mood == m
 }
 
 // drop tells whether to drop a connection, which is so in one mood only.
@@ -84,7 +84,6 @@ func (r *relay) drop(in mood) bool {
 	if r.mood != in {
 		return false
 	}
-	r.dropped++
 	if in == dropsAfterData {
 		r.mood = works
 	}
@@ -105,6 +104,25 @@ func (r *relay) serve(door net.Listener) {
 	}
 }
 
+// forward passes on what a client says, but for recipients that are refused here.
+func (r *relay) forward(server io.Writer, client net.Conn) {
+	commands := bufio.NewReader(client)
+	for {
+		line, err := commands.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if to, found := strings.CutPrefix(line, "RCPT TO:"); found && r.is(refusesByName) {
+			_, err = fmt.Fprintf(client, "450 4.2.1 %s (Testperson Nr1) is over quota, try again\r\n", strings.TrimSpace(to))
+		} else {
+			_, err = io.WriteString(server, line)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
 // carry passes on what both say, until one hangs up or the mood says so.
 func (r *relay) carry(client net.Conn) {
 	defer client.Close() //nolint:errcheck // over either way
@@ -114,7 +132,7 @@ func (r *relay) carry(client net.Conn) {
 	}
 	defer server.Close() //nolint:errcheck // over either way
 	go func() {
-		_, _ = io.Copy(server, client)
+		r.forward(server, client)
 		_ = server.Close()
 	}()
 	replies := bufio.NewReader(server)

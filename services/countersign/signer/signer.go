@@ -103,7 +103,7 @@ func (s *Signer) do(req *http.Request) (*Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signer: %w", scrubbed(err))
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPage))
 	if err != nil {
 		return nil, fmt.Errorf("signer: %w", scrubbed(err))

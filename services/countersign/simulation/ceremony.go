@@ -47,15 +47,14 @@ func signedInCeremony(r *request, link string) bool {
 
 // signature is one that is being made.
 type signature struct {
-	r         *request
-	p         *person
-	browser   []byte
-	session   *tokenv1.Session
-	holder    string
-	evidence  string
-	until     time.Time
-	before    []byte
-	permitted bool
+	r        *request
+	p        *person
+	browser  []byte
+	session  *tokenv1.Session
+	holder   string
+	evidence string
+	until    time.Time
+	before   []byte
 }
 
 // admit asks for leave to sign. It writes the admission first and looks at the request after: time may pass in between. What is

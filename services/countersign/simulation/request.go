@@ -50,7 +50,6 @@ type request struct {
 	told    map[string]bool
 	outcome []string
 	leaves  [][]byte
-	folded  int
 
 	waiting int // for so many things that will happen
 	trail   []*event

@@ -126,7 +126,7 @@ func (i Init) sync(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ask the server how it syncs: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	var answer struct {
 		Config struct {
 			SyncAlways bool `json:"sync_always"`
@@ -143,7 +143,7 @@ func (i Init) sync(ctx context.Context) (string, error) {
 
 func readBirths(path string) (births, error) {
 	b := births{Streams: map[string]string{}}
-	body, err := os.ReadFile(path) //nolint:gosec // the operator's own directory
+	body, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return b, nil
 	}

@@ -201,7 +201,7 @@ func Evolve(e *escalationv1.Escalation, fact proto.Message) *escalationv1.Escala
 		e.NextStep, e.NextAt = f.GetStep(), f.GetNextAt()
 	case *escalationv1.AlternateRouted:
 		e.NextStep, e.NextAt = f.GetStep(), f.GetNextAt()
-		e.AlternateIds = slices.DeleteFunc(e.AlternateIds, func(id string) bool { return id == f.GetAlternateId() })
+		e.AlternateIds = slices.DeleteFunc(e.GetAlternateIds(), func(id string) bool { return id == f.GetAlternateId() })
 	case *escalationv1.RequestStuck:
 		e.NextStep, e.NextAt = f.GetStep(), f.GetNextAt()
 	case *escalationv1.PlatformTold:

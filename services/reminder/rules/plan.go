@@ -63,7 +63,7 @@ func newPlan(of Subject, policy Policy, base time.Time, partial bool) *reminderv
 		HolderId: of.HolderID, TimeZone: of.TimeZone, Traceparent: of.Traceparent,
 		Status: reminderv1.PlanStatus_PLAN_STATUS_RUNNING, BaseAt: timestamppb.New(base), Partial: partial,
 		FinalWait: durationpb.New(policy.FinalWait), RotateWithin: durationpb.New(policy.RotateWithin),
-		MaxPerDay: uint32(policy.MaxPerDay), //nolint:gosec // 0 to 100 by Validate
+		MaxPerDay: uint32(policy.MaxPerDay),
 		Quiet: &reminderv1.Quiet{
 			From: durationpb.New(policy.Quiet.From), Until: durationpb.New(policy.Quiet.Until), Weekends: policy.Quiet.Weekends,
 		},
@@ -134,7 +134,7 @@ func (c Tick) Decide(p *reminderv1.Plan, now time.Time) (proto.Message, error) {
 	}
 	return &reminderv1.ReminderDue{
 		Ordinal: p.GetSent() + 1, LinkId: p.GetLinkId(), Generation: p.GetGeneration(), HolderId: p.GetHolderId(), Partial: p.GetPartial(),
-		Used: uint32(used), NextAt: timestamppb.New(nextAfter(p, used, now)), //nolint:gosec // at most the number of offsets
+		Used: uint32(used), NextAt: timestamppb.New(nextAfter(p, used, now)),
 		Rotate: c.Link.GetExpiresAt().AsTime().Sub(now) < p.GetRotateWithin().AsDuration(), At: timestamppb.New(now),
 	}, nil
 }
@@ -213,7 +213,7 @@ func Evolve(p *reminderv1.Plan, fact proto.Message) *reminderv1.Plan {
 	case *reminderv1.ReminderDue:
 		p.Sent, p.Used, p.NextAt = f.GetOrdinal(), f.GetUsed(), f.GetNextAt()
 		p.SentAt = append(p.SentAt, f.GetAt())
-		p.SentAt = p.SentAt[max(0, len(p.SentAt)-mostPerDay):]
+		p.SentAt = p.GetSentAt()[max(0, len(p.GetSentAt())-mostPerDay):]
 	case *reminderv1.RemindersPostponed:
 		p.NextAt = f.GetNextAt()
 	case *reminderv1.RemindersExhausted:

@@ -169,7 +169,7 @@ func EvolveLink(l *tokenv1.Link, fact proto.Message) *tokenv1.Link {
 		l.IssuedAt, l.ExpiresAt, l.Traceparent = f.GetIssuedAt(), f.GetExpiresAt(), f.GetTraceparent()
 	case *tokenv1.LinkMinted:
 		l.Tokens = append(l.Tokens, &tokenv1.TokenHash{Hash: f.GetHash(), Generation: f.GetGeneration()})
-		l.Tokens = l.Tokens[max(0, len(l.Tokens)-keptTokens):]
+		l.Tokens = l.GetTokens()[max(0, len(l.GetTokens())-keptTokens):]
 		l.ExpiresAt = f.GetExpiresAt()
 	case *tokenv1.LinkClockStarted:
 		l.ClockStarted, l.ExpiresAt = true, f.GetExpiresAt()

@@ -128,7 +128,7 @@ func (c Continue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) 
 		return &tokenv1.LinkResumed{Generation: l.GetGeneration(), Session: newSession(l, c.SessionID, c.Browser, now), VerificationId: c.VerificationID}, nil
 	}
 	asked := recent(l, now)
-	if uint32(len(asked)) >= l.GetProfile().GetReissueLimit() { //nolint:gosec // bounded by the limit itself
+	if uint32(len(asked)) >= l.GetProfile().GetReissueLimit() {
 		wait := l.GetProfile().GetReissueWindow().AsDuration()
 		if len(asked) > 0 {
 			wait = asked[0].AsTime().Add(wait).Sub(now)

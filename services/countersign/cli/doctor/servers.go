@@ -59,7 +59,7 @@ func examineSMTP(ctx context.Context, p Patient) []Finding {
 	if err != nil {
 		return []Finding{fail("smtp", startIt+" with --smtp; messages are tried again until it is back", "cannot connect to %s: %s", p.SMTP, short(err))}
 	}
-	defer conn.Close() //nolint:errcheck // nothing was written
+	defer conn.Close()
 	if deadline, set := ctx.Deadline(); set {
 		_ = conn.SetDeadline(deadline) // a connection just made takes one
 	}
