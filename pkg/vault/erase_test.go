@@ -78,7 +78,7 @@ func TestNothingIsLeftOnDisk(t *testing.T) {
 	}
 	server.Stop()
 	if onDisk(t, dir, wrapped) || onDisk(t, dir, sealed) || onDisk(t, dir, secret) {
-		t.Error("erased bytes, or clear ones, are in the files of the stopped server")
+		t.Error("erased bytes, or plain ones, are in the files of the stopped server")
 	}
 }
 
@@ -210,7 +210,7 @@ func TestOverABadLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, clear := onto(t, js, 1), onto(t, direct, 1)
+	v, plain := onto(t, js, 1), onto(t, direct, 1)
 
 	ctx, stop := context.WithCancel(t.Context())
 	var weather sync.WaitGroup
@@ -251,7 +251,7 @@ func TestOverABadLine(t *testing.T) {
 	}
 	for i := range ids {
 		id := fmt.Sprint("p", i)
-		got, err := clear.Get(t.Context(), "acme", id)
+		got, err := plain.Get(t.Context(), "acme", id)
 		if i%2 == 0 && !errors.Is(err, vault.ErrErased) || i%2 == 1 && string(got) != "last of "+id {
 			t.Errorf("%s: %q, %v", id, got, err)
 		}
