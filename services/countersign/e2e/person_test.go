@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,7 +161,7 @@ func (p *person) step(ctx context.Context) error {
 	if form, missing := page.Form(pages.FieldName); missing == nil {
 		next, err = p.Submit(ctx, form, map[string]string{pages.FieldAgree: "yes", pages.FieldName: "Testperson"})
 	} else if form, missing := page.Form(pages.FieldCode); missing == nil {
-		next, err = p.code(ctx, form)
+		next, err = p.code(ctx, page, form)
 	} else if form, missing := page.Form(); missing == nil {
 		next, err = p.Submit(ctx, form, nil)
 	} else {
@@ -176,15 +177,24 @@ func (p *person) step(ctx context.Context) error {
 	return nil
 }
 
-// code types the newest code, and stays on the page until it has come.
-func (p *person) code(ctx context.Context, form signer.Form) (*signer.Page, error) {
+// code types the newest code. When the line drops they type it again; when none comes for a while, they ask for another.
+func (p *person) code(ctx context.Context, page *signer.Page, form signer.Form) (*signer.Page, error) {
 	short, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	mail, err := p.Await(short, func(m signer.Mail) bool { return m.Code() != "" }, p.seen)
 	if err != nil {
+		for _, other := range page.Forms {
+			if strings.HasSuffix(other.Action.Path, "/resend") {
+				return p.Submit(ctx, other, nil)
+			}
+		}
 		return nil, err
 	}
-	return p.Submit(ctx, form, map[string]string{pages.FieldCode: mail.Code()})
+	next, err := p.Submit(ctx, form, map[string]string{pages.FieldCode: mail.Code()})
+	if err != nil {
+		delete(p.seen, mail.ID)
+	}
+	return next, err
 }
 
 // completed waits until a request is completed.
