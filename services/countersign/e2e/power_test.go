@@ -25,9 +25,6 @@ type disk struct {
 // newDisk makes and mounts one; where the kernel does not let us, the test is skipped with what it refused.
 func newDisk(t *testing.T) *disk {
 	t.Helper()
-	if os.Getenv("COUNTERSIGN_SOAK") == "" {
-		t.Skip("power cuts run in `make soak`")
-	}
 	d := &disk{t: t, image: filepath.Join(t.TempDir(), "disk.img"), mount: filepath.Join(t.TempDir(), "disk")}
 	if err := os.MkdirAll(d.mount, 0o700); err != nil {
 		t.Fatal(err)
@@ -205,7 +202,7 @@ func (p *powered) outage(ctx context.Context, t *testing.T, round, accepted, sig
 // the end everything was done once.
 func TestPowerCut(t *testing.T) {
 	p := newPowered(t)
-	ctx := within(t, 5*time.Minute)
+	ctx := within(t, 3*time.Minute)
 	p.start("")
 	const cuts = 5
 	for round := range cuts {
@@ -216,7 +213,7 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	for id, email := range p.open() {
-		if len(p.signed) >= 6 {
+		if len(p.signed) >= 4 {
 			break
 		}
 		if err := p.person(email).signs(ctx, id, 1); err != nil {
