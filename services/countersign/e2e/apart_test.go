@@ -23,8 +23,12 @@ var services = []string{"token", "identity", "ceremony", "delivery", "reminder",
 
 // binaries are all services built, each as a program of its own.
 var binaries = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "countersign-apart-")
+	one, err := binary()
 	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(filepath.Dir(one), "apart") // which is removed with it
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
 	args := []string{"build", "-tags", "faults", "-o", dir}
@@ -106,11 +110,6 @@ func newApart(t *testing.T) *apart {
 	if _, err := binaries(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if dir, err := binaries(); err == nil {
-			_ = os.RemoveAll(dir)
-		}
-	})
 	ns := newNATS(t)
 	rs, err := redisserver.Start(t.Context(), redisserver.Options{})
 	if err != nil {
