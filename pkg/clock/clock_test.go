@@ -97,9 +97,9 @@ func (k *keeper) Time(ctx context.Context) *redis.TimeCmd {
 	trip := k.trips[0]
 	k.trips = k.trips[1:]
 	there := time.Duration(float64(trip) * k.lean)
-	time.Sleep(there)
+	time.Sleep(there) // the bubble's time
 	cmd.SetVal(time.Now().Add(k.ahead))
-	time.Sleep(trip - there)
+	time.Sleep(trip - there) // the bubble's time
 	return cmd
 }
 

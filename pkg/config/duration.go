@@ -75,7 +75,7 @@ func (d Duration) String() string {
 		if n := rest / u.size; n > 0 {
 			out.WriteString(strconv.FormatInt(int64(n), 10))
 			out.WriteByte(u.letter)
-			rest -= n * u.size
+			rest %= u.size
 		}
 	}
 	if out.Len() == 0 {

@@ -153,7 +153,7 @@ func serve(ctx context.Context, h *Host, address string, internal net.Listener, 
 	group := server.New(server.Options{Log: h.Logger}, append([]server.Component{probes}, components...)...)
 	mux.Handle("/", group.Handler())
 	mux.Handle("/metrics", h.Telemetry.MetricsHandler())
-	h.Logger.Info("serving", "grpc", internal.Addr().String(), "metrics", l.Addr().String())
+	h.Logger.InfoContext(ctx, "serving", "grpc", internal.Addr().String(), "metrics", l.Addr().String())
 	return group.Run(ctx)
 }
 

@@ -320,6 +320,7 @@ func (s *signedData) matches(sha256, sha384, sha512 asn1.ObjectIdentifier) bool 
 		return s.algorithm.Equal(sha384)
 	case crypto.SHA512:
 		return s.algorithm.Equal(sha512)
+	default:
+		return false
 	}
-	return false
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -137,7 +138,7 @@ func build(kind pdfKind, version, trailer string, objects ...string) []byte {
 		return b.Bytes()
 	}
 	data := []byte{0, 0, 0, 0xff}
-	for _, at := range append(offsets, start) {
+	for _, at := range slices.Concat(offsets, []int{start}) {
 		data = append(data, 1, byte(at>>8), byte(at), 0)
 	}
 	fmt.Fprintf(&b, "%d 0 obj\n<</Type/XRef/Size %d/W[1 2 1]/Root 1 0 R/Length %d%s>>\nstream\n%s\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n",

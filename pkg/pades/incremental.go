@@ -232,8 +232,8 @@ func (u *update) enlist(ref *types.IndirectRef) error {
 	form := u.doc.dict(u.catalog["AcroForm"])
 	at, indirect := u.catalog["AcroForm"].(types.IndirectRef)
 	if form == nil {
-		u.catalog["AcroForm"] = u.alloc()
-		at, indirect, u.dirty = u.catalog["AcroForm"].(types.IndirectRef), true, true
+		at, indirect, u.dirty = u.alloc(), true, true
+		u.catalog["AcroForm"] = at
 	}
 	form = copyOf(form)
 	changed := false

@@ -361,7 +361,7 @@ func TestLongChainsOfReferences(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	last := 7 + items
-	bad := amend(t, out, map[int]string{last: fmt.Sprintf("<</Title(x)/Parent 7 0 R/Dest[3 0 R/Fit]>>")})
+	bad := amend(t, out, map[int]string{last: "<</Title(x)/Parent 7 0 R/Dest[3 0 R/Fit]>>"})
 	if s := mustVerify(t, bad)[0]; !s.Altered() {
 		t.Error("a change at the end of a long chain is not seen")
 	}

@@ -89,7 +89,7 @@ func startOn(ctx context.Context, log *slog.Logger, binary string, addr netip.Ad
 		started <- err
 		if err == nil {
 			err = cmd.Wait()
-			log.Debug("redis-server ended", "addr", s.addr, "state", fmt.Sprint(err))
+			log.DebugContext(context.WithoutCancel(ctx), "redis-server ended", "addr", s.addr, "state", fmt.Sprint(err))
 		}
 	}()
 	if err := <-started; err != nil {

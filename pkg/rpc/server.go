@@ -146,7 +146,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	s.stop()
 	for ; running > 0; running-- {
-		<-ended
+		<-ended //nolint:errcheck // after the stop every listener ends with the same word
 	}
 	return failed
 }

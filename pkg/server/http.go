@@ -36,7 +36,7 @@ func HTTP(name string, s *http.Server, l net.Listener, drain time.Duration) Comp
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = s.Close() // what still runs had its time
 		}
-		<-ended
+		<-ended //nolint:errcheck // http.ErrServerClosed: the drain says how it went
 		if err != nil {
 			return fmt.Errorf("stop HTTP: %w", err)
 		}

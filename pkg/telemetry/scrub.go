@@ -53,6 +53,7 @@ func scrubUnder(key, text string) string {
 		}
 	case codeKey:
 		return codes.ReplaceAllLiteralString(text, Redacted)
+	case plainKey:
 	}
 	return text
 }

@@ -102,6 +102,7 @@ func scrubAttributes(kvs []attribute.KeyValue) []attribute.KeyValue {
 			kv.Value = attribute.StringValue(Redacted) // nobody can tell what is in it
 		case attribute.SLICE, attribute.MAP:
 			kv.Value = attribute.StringValue(scrubUnder(key, kv.Value.String())) // none of ours; kept as text, so that nothing hides inside
+		default: // numbers and truth values
 		}
 		out[i] = kv
 	}

@@ -119,7 +119,9 @@ func Setup(ctx context.Context, o Options) (*Telemetry, error) {
 		otel.SetTracerProvider(t.Tracers)
 		otel.SetMeterProvider(t.Meters)
 		otel.SetTextMapPropagator(Propagator())
-		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { t.Log.Warn("telemetry was not sent", "error", err) }))
+		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+			t.Log.WarnContext(context.Background(), "telemetry was not sent", "error", err)
+		}))
 	}
 	return t, nil
 }

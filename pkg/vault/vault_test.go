@@ -165,9 +165,9 @@ func TestGetMany(t *testing.T) {
 		id := fmt.Sprint("p", i)
 		ids = append(ids, id, id) // asked for twice
 		var err error
-		switch {
-		case i%10 == 1: // never kept
-		case i%10 == 2:
+		switch i % 10 {
+		case 1: // never kept
+		case 2:
 			err = v.Erase(ctx, "acme", id)
 		default:
 			err = v.Put(ctx, "acme", id, []byte(id))

@@ -46,7 +46,7 @@ func (s *Service) cookie(r *http.Request, name string) string {
 
 // setCookie sets one that ends with the browser's session and that no script reads.
 func (s *Service) setCookie(w http.ResponseWriter, name, value string) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure but on plain loopback, where no browser would keep it
 		Name: s.cookieName(name), Value: value, Path: "/", HttpOnly: true, Secure: s.settings.secure(), SameSite: http.SameSiteLaxMode,
 	})
 }

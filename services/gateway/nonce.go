@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/http"
+	"slices"
 	"time"
 
 	"countersign.dev/pkg/failure"
@@ -38,7 +39,7 @@ func (s *Service) boundSum(browser secret.Secret, scope string) []byte {
 func (s *Service) looseNonce(scope string) string {
 	random := make([]byte, nonceRandom)
 	_, _ = rand.Read(random) // never fails: crypto/rand ends the process instead
-	return base64.RawURLEncoding.EncodeToString(append(random, s.looseSum(scope, random, s.halfDay())...))
+	return base64.RawURLEncoding.EncodeToString(slices.Concat(random, s.looseSum(scope, random, s.halfDay())))
 }
 
 func (s *Service) looseSum(scope string, random []byte, halfDay int64) []byte {

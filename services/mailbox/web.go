@@ -225,7 +225,7 @@ func (m *Mailbox) deleteOne(w http.ResponseWriter, r *http.Request) {
 
 func (m *Mailbox) thenList(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil {
-		m.config.Logger.Error("mail not deleted", slog.Any("error", err))
+		m.config.Logger.ErrorContext(r.Context(), "mail not deleted", slog.Any("error", err))
 		http.Error(w, "The mail could not be deleted.", http.StatusInternalServerError)
 		return
 	}

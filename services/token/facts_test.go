@@ -43,7 +43,7 @@ func TestTurns(t *testing.T) {
 	w.signed(links[0], view.GetId())
 	w.signed(links[0], view.GetId())
 	w.signed("lnk_of_nobody", view.GetId())
-	if events := w.told(view.GetId(), 4); strings.Join(events, " ") != "accepted progress progress completed" {
+	if events := w.told(view.GetId(), 4); !slices.Equal(events, []string{"accepted", "progress", "progress", "completed"}) {
 		t.Errorf("told %v", events)
 	}
 	w.settled()

@@ -156,7 +156,7 @@ func TestIntakeRefused(t *testing.T) {
 			r.Title, r.Profile = secret+"\r\nBcc: all", secret
 			r.Documents[0].Name = "\u202e" + secret
 			r.Signers[0].Email, r.Signers[0].TimeZone, r.Signers[0].Locale = secret, "Mars/"+secret, secret+"_!"
-			r.Signers[0].Alternates[0].Email = r.Signers[0].Email
+			r.Signers[0].Alternates[0].Email = secret
 			r.Signers[0].Manager = &signingv1.Person{Name: secret}
 			r.Metadata = map[string]string{"note": secret + "\x00"}
 		}), nil, failure.RequestInvalid, `documents[0].name metadata["note"] profile signers[0].alternates[0].email signers[0].email signers[0].locale signers[0].manager.email signers[0].time_zone title`},

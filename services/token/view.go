@@ -122,6 +122,7 @@ func signerStatus(seat *tokenv1.Seat, link *tokenv1.Link) signingv1.SignerStatus
 		if link.GetClockStarted() {
 			return signingv1.SignerStatus_SIGNER_STATUS_NOTIFIED
 		}
+	default: // not issued yet: the request knows more
 	}
 	if seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_SIGNED {
 		return signingv1.SignerStatus_SIGNER_STATUS_SIGNED

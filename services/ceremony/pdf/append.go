@@ -38,7 +38,7 @@ func appendPages(b, extra []byte) ([]byte, int, error) {
 	}
 	e := newEmitter(buf)
 	next := nextNumber(ctx.XRefTable, x)
-	parent := root["Pages"].(types.IndirectRef) // listPages has seen to it
+	parent := root["Pages"].(types.IndirectRef) //nolint:errcheck // listPages has seen to it
 	g := &graft{from: source.XRefTable, out: e, next: next, moved: map[int]types.IndirectRef{}, parent: parent}
 	kids, err := g.pages(source)
 	if err != nil {
@@ -161,7 +161,7 @@ func (g *graft) pages(source *model.Context) ([]types.IndirectRef, error) {
 		if err != nil {
 			return nil, err
 		}
-		page = moved.(types.Dict) // value keeps the type
+		page = moved.(types.Dict) //nolint:errcheck // value keeps the type
 		page["Parent"] = g.parent
 		number := g.take()
 		if err := g.out.object(number, 0, page); err != nil {
@@ -207,7 +207,7 @@ func (g *graft) value(o types.Object) (types.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		return types.StreamDict{Dict: d.(types.Dict), Raw: o.Raw}, nil // value keeps the type
+		return types.StreamDict{Dict: d.(types.Dict), Raw: o.Raw}, nil //nolint:errcheck // value keeps the type
 	default:
 		return o, nil
 	}

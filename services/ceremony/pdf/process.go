@@ -33,7 +33,7 @@ func startProcess(cacheDir string, stderr io.Writer) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pdf: find own binary: %w", err)
 	}
-	cmd := exec.Command(path)
+	cmd := exec.Command(path) //nolint:noctx // it outlives the job that starts it; the sandbox ends it
 	cmd.Args = []string{"countersign-pdf"}
 	cmd.Dir = os.TempDir()
 	cmd.Env = []string{helperVariable + "=" + helperName, cacheVariable + "=" + cacheDir, "GOMAXPROCS=2", "GOTRACEBACK=single"}

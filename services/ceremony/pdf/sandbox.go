@@ -33,8 +33,8 @@ func DefaultCacheDir() string {
 type Sandbox struct {
 	config Config
 	slots  chan *slot
-	starts chan struct{} // one start at a time: the first one fills the cache for the others
-	stop   context.Context
+	starts chan struct{}   // one start at a time: the first one fills the cache for the others
+	stop   context.Context //nolint:containedctx // ends what was started for no single job
 	close  context.CancelFunc
 }
 

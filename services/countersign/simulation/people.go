@@ -81,7 +81,7 @@ func (p *person) receive(w *world, r *request, l letter) {
 	case l.token != nil:
 		p.tokens = append(p.tokens, l.token)
 		if w.oneIn(5) { // a scanner opens every link
-			w.look(r, p, p.tokens[len(p.tokens)-1], nil)
+			_ = w.look(r, p, p.tokens[len(p.tokens)-1], nil) // what it sees is nobody's business
 		}
 		if w.oneIn(12) {
 			p.forward(w, r, l.token)

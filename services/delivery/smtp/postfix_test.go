@@ -51,7 +51,8 @@ func startPostfix(t *testing.T, sink string) string {
 		}
 		t.Skip("postfix is not installed, or we are not root")
 	}
-	dir, err := os.MkdirTemp("", "postfix") // Postfix refuses paths that others cannot enter, as t.TempDir's are
+	// Postfix gives its privileges away, so its folder must be one that others can enter: t.TempDir's is not, nor is a private TMPDIR.
+	dir, err := os.MkdirTemp("/tmp", "postfix") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

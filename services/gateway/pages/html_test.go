@@ -2,6 +2,7 @@ package pages
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -21,7 +22,7 @@ func wellFormed(page []byte) error {
 	for z := html.NewTokenizer(bytes.NewReader(page)); ; {
 		switch z.Next() {
 		case html.ErrorToken:
-			if z.Err() != io.EOF {
+			if !errors.Is(z.Err(), io.EOF) {
 				return z.Err()
 			}
 			if len(open) > 0 {
@@ -38,6 +39,7 @@ func wellFormed(page []byte) error {
 				return fmt.Errorf("</%s> closes %v", name, open)
 			}
 			open = open[:len(open)-1]
+		default: // text and what has no end
 		}
 	}
 }

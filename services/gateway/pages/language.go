@@ -104,7 +104,7 @@ func (t tongue) say(id string, pairs ...any) (string, error) {
 	}
 	data := map[string]any{}
 	cfg := &i18n.LocalizeConfig{MessageID: id, TemplateData: data}
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		name, ok := pairs[i].(string)
 		if !ok {
 			return "", fmt.Errorf("pages: message %s: a name is no text", id)

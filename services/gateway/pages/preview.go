@@ -13,7 +13,7 @@ import (
 // index. The files are named <language>-<sample>.html; what is there is overwritten.
 func Preview(dir string) error {
 	for _, sub := range []string{"assets", "doc"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o750); err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}
 	}

@@ -177,6 +177,7 @@ func (s *Signer) reason(r *signingv1.RequestView, v *signingv1.SignerView, own [
 			return true, "the message is out, but who tried the link was refused" + because(e.Code)
 		}
 		return true, "the message is out, and the link has not been opened yet"
+	default: // waiting: for a turn, or for a message
 	}
 	if v.GetGeneration() == 0 && latest(own, "cs.link.issued") == nil {
 		return false, turn(r, v)
