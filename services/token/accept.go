@@ -71,6 +71,7 @@ func profileOf(p config.Profile) *tokenv1.Profile {
 	return &tokenv1.Profile{
 		Name: p.Name, Lifetime: durationpb.New(p.Lifetime.Std()), Grace: durationpb.New(p.Grace.Std()), Session: durationpb.New(p.Session.Std()),
 		ReissueLimit: uint32(p.ReissueLimit), ReissueWindow: durationpb.New(p.ReissueWindow.Std()), Assurance: uint32(p.Assurance),
+		Idle: durationpb.New(p.Idle.Std()),
 	}
 }
 

@@ -80,6 +80,7 @@ func (l linkServer) Resolve(ctx context.Context, req *tokenv1.ResolveRequest) (*
 		return nil, err
 	}
 	now, browser := l.s.h.Clock.Now(t.Tenant), l.s.browserHash(req.GetBrowser())
+	link = l.s.seen(ctx, link, browser, now).On(link, now)
 	refusal := rules.CheckToken(link, l.s.tokenHash(t), browser, now)
 	answer := &tokenv1.ResolveResponse{FailureCode: codeOf(refusal)}
 	if answer.GetFailureCode() == failure.LinkUnknown.Code {
@@ -102,7 +103,10 @@ func (l linkServer) Redeem(ctx context.Context, req *tokenv1.RedeemRequest) (*to
 	if err != nil {
 		return nil, err
 	}
-	redeem := rules.Redeem{Hash: l.s.tokenHash(t), Browser: l.s.browserHash(req.GetBrowser()), SessionID: sessionID()}
+	browser := l.s.browserHash(req.GetBrowser())
+	redeem := rules.Redeem{
+		Hash: l.s.tokenHash(t), Browser: browser, SessionID: sessionID(), Seen: l.s.seen(ctx, link, browser, l.s.h.Clock.Now(t.Tenant)),
+	}
 	res, err := l.s.links.Do(ctx, k, redeem, signer(link))
 	if refusal := failure.From(err); refusal != nil && refusal.Code != failure.LinkUnknown.Code {
 		if _, failed := l.s.links.Do(ctx, k, rules.Deny{Code: refusal.Code}, signer(link)); failed != nil {
@@ -132,8 +136,9 @@ func (l linkServer) GetSession(ctx context.Context, req *tokenv1.GetSessionReque
 	if link.GetGeneration() == 0 {
 		return nil, failure.SessionUnknown
 	}
-	browser := l.s.browserHash(req.GetBrowser())
-	refusal := rules.CheckSession(link, browser, l.s.h.Clock.Now(req.GetTenant()))
+	browser, now := l.s.browserHash(req.GetBrowser()), l.s.h.Clock.Now(req.GetTenant())
+	link = l.s.seen(ctx, link, browser, now).On(link, now)
+	refusal := rules.CheckSession(link, browser, now)
 	return &tokenv1.GetSessionResponse{Link: viewOf(link), FailureCode: codeOf(refusal), SessionHere: rules.HeldBy(link, browser)}, nil
 }
 
@@ -157,9 +162,10 @@ func (l linkServer) Continue(ctx context.Context, req *tokenv1.ContinueRequest) 
 	if !proof.GetSatisfied() {
 		return nil, failure.ReissueUnproved
 	}
+	browser := l.s.browserHash(req.GetBrowser())
 	command := rules.Continue{
-		Browser: l.s.browserHash(req.GetBrowser()), SessionID: sessionID(),
-		VerificationID: proof.GetEvidence().GetId(), HolderID: link.GetHolderId(),
+		Browser: browser, SessionID: sessionID(), VerificationID: proof.GetEvidence().GetId(), HolderID: link.GetHolderId(),
+		Seen: l.s.seen(ctx, link, browser, l.s.h.Clock.Now(req.GetTenant())),
 	}
 	res, err := l.s.turn(ctx, k, command, signer(link))
 	if err != nil {
@@ -209,8 +215,9 @@ func (l linkServer) AdmitSigning(ctx context.Context, req *tokenv1.AdmitSigningR
 	if err != nil {
 		return nil, err
 	}
-	admit := rules.Admit{Browser: l.s.browserHash(req.GetBrowser()), AdmissionID: req.GetAdmissionId()}
-	if _, err := admit.Decide(link, l.s.h.Clock.Now(req.GetTenant())); err != nil {
+	browser, now := l.s.browserHash(req.GetBrowser()), l.s.h.Clock.Now(req.GetTenant())
+	admit := rules.Admit{Browser: browser, AdmissionID: req.GetAdmissionId(), Seen: l.s.seen(ctx, link, browser, now)}
+	if _, err := admit.Decide(link, now); err != nil {
 		return nil, err
 	}
 	mayAdmit := func() error {

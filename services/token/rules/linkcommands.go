@@ -81,10 +81,12 @@ func (c StartClock) Decide(l *tokenv1.Link, _ time.Time) (proto.Message, error) 
 type Redeem struct {
 	Hash, Browser []byte
 	SessionID     string
+	Seen          Activity
 }
 
 // Decide opens a session once; the browser that has it comes back to it.
 func (c Redeem) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
+	l = c.Seen.On(l, now)
 	if err := CheckToken(l, c.Hash, c.Browser, now); err != nil {
 		return nil, err
 	}
@@ -108,10 +110,12 @@ type Continue struct {
 	SessionID, VerificationID string
 	// HolderID is whom the verification was of.
 	HolderID string
+	Seen     Activity
 }
 
 // Decide refuses when the signer has had as many new links as the profile allows.
 func (c Continue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
+	l = c.Seen.On(l, now)
 	if err := ended(l); err != nil {
 		return nil, err
 	}
@@ -194,10 +198,12 @@ func (c Reroute) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 type Admit struct {
 	Browser     []byte
 	AdmissionID string
+	Seen        Activity
 }
 
 // Decide admits the browser that has the session, within its time or grace. Asking again with the same id is the same admission.
 func (c Admit) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
+	l = c.Seen.On(l, now)
 	if a := l.GetAdmission(); a.GetId() == c.AdmissionID && held(l, now) != nil && subtle.ConstantTimeCompare(l.GetSession().GetBrowser(), c.Browser) == 1 {
 		return nil, nil
 	}

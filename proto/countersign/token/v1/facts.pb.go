@@ -266,7 +266,9 @@ type Profile struct {
 	ReissueLimit  uint32               `protobuf:"varint,5,opt,name=reissue_limit,json=reissueLimit,proto3" json:"reissue_limit,omitempty"`
 	ReissueWindow *durationpb.Duration `protobuf:"bytes,6,opt,name=reissue_window,json=reissueWindow,proto3" json:"reissue_window,omitempty"`
 	// Level a signer must reach before signing (spec 5.1).
-	Assurance     uint32 `protobuf:"varint,7,opt,name=assurance,proto3" json:"assurance,omitempty"`
+	Assurance uint32 `protobuf:"varint,7,opt,name=assurance,proto3" json:"assurance,omitempty"`
+	// How long a session may do nothing; none is for ever.
+	Idle          *durationpb.Duration `protobuf:"bytes,8,opt,name=idle,proto3" json:"idle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -348,6 +350,13 @@ func (x *Profile) GetAssurance() uint32 {
 		return x.Assurance
 	}
 	return 0
+}
+
+func (x *Profile) GetIdle() *durationpb.Duration {
+	if x != nil {
+		return x.Idle
+	}
+	return nil
 }
 
 // Request is the state of a signing request.
@@ -2300,7 +2309,7 @@ var File_countersign_token_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	" countersign/token/v1/facts.proto\x12\x14countersign.token.v1\x1a$countersign/signing/v1/signing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xbf\x02\n" +
+	" countersign/token/v1/facts.proto\x12\x14countersign.token.v1\x1a$countersign/signing/v1/signing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xee\x02\n" +
 	"\aProfile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12/\n" +
@@ -2308,7 +2317,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\asession\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\asession\x12#\n" +
 	"\rreissue_limit\x18\x05 \x01(\rR\freissueLimit\x12@\n" +
 	"\x0ereissue_window\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rreissueWindow\x12\x1c\n" +
-	"\tassurance\x18\a \x01(\rR\tassurance\"\xbc\x06\n" +
+	"\tassurance\x18\a \x01(\rR\tassurance\x12-\n" +
+	"\x04idle\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04idle\"\xbc\x06\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12=\n" +
@@ -2591,56 +2601,57 @@ var file_countersign_token_v1_facts_proto_depIdxs = []int32{
 	34, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
 	34, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
 	34, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
-	35, // 4: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
-	32, // 5: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
-	4,  // 6: countersign.token.v1.Request.profile:type_name -> countersign.token.v1.Profile
-	36, // 7: countersign.token.v1.Request.value:type_name -> google.type.Money
-	6,  // 8: countersign.token.v1.Request.documents:type_name -> countersign.token.v1.RequestDocument
-	7,  // 9: countersign.token.v1.Request.seats:type_name -> countersign.token.v1.Seat
-	37, // 10: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
-	37, // 11: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
-	37, // 12: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
-	0,  // 13: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
-	33, // 14: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
-	5,  // 15: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
-	37, // 16: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
-	37, // 17: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
-	37, // 18: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
-	37, // 19: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
-	1,  // 20: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
-	4,  // 21: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
-	15, // 22: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
-	37, // 23: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
-	37, // 24: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 25: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
-	17, // 26: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
-	37, // 27: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
-	37, // 28: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
-	2,  // 29: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
-	37, // 30: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	37, // 31: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
-	37, // 32: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
-	4,  // 33: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
-	37, // 34: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 35: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
-	37, // 36: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 37: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 38: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
-	16, // 39: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
-	3,  // 40: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
-	37, // 41: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 42: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
-	37, // 43: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
-	37, // 44: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
-	17, // 45: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
-	2,  // 46: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
-	2,  // 47: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
-	37, // 48: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	34, // 4: countersign.token.v1.Profile.idle:type_name -> google.protobuf.Duration
+	35, // 5: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
+	32, // 6: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
+	4,  // 7: countersign.token.v1.Request.profile:type_name -> countersign.token.v1.Profile
+	36, // 8: countersign.token.v1.Request.value:type_name -> google.type.Money
+	6,  // 9: countersign.token.v1.Request.documents:type_name -> countersign.token.v1.RequestDocument
+	7,  // 10: countersign.token.v1.Request.seats:type_name -> countersign.token.v1.Seat
+	37, // 11: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
+	37, // 12: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
+	37, // 13: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
+	0,  // 14: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
+	33, // 15: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
+	5,  // 16: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
+	37, // 17: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
+	37, // 18: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
+	37, // 19: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
+	37, // 20: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
+	1,  // 21: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
+	4,  // 22: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
+	15, // 23: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
+	37, // 24: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
+	37, // 25: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 26: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
+	17, // 27: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
+	37, // 28: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
+	37, // 29: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
+	2,  // 30: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
+	37, // 31: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	37, // 32: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
+	37, // 33: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
+	4,  // 34: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
+	37, // 35: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 36: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
+	37, // 37: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 38: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 39: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
+	16, // 40: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
+	3,  // 41: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
+	37, // 42: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 43: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
+	37, // 44: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
+	37, // 45: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
+	17, // 46: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
+	2,  // 47: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
+	2,  // 48: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
+	37, // 49: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_countersign_token_v1_facts_proto_init() }
