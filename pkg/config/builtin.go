@@ -27,7 +27,7 @@ func builtIn() Tenant {
 			{LinkLapsed, []EscalationStep{{0, NotifyManager}, {d, RouteToAlternate}}},
 			{DeliveryFailed, []EscalationStep{{0, TellPlatform}, {0, NotifyManager}, {h, RouteToAlternate}}},
 		}}},
-		Branding: Branding{Name: "Countersign", Colour: "#1f4e79", Sender: Sender{Name: "Countersign", Address: "sign@countersign.localhost"}},
+		Branding: Branding{Name: "Countersign", Colour: "#1f4e79"},
 	}
 	for _, p := range []Profile{
 		profile("high-risk", h, 15*m, 20*m, 2),

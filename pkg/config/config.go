@@ -139,7 +139,7 @@ type Support struct {
 	URL   string `json:"url"`
 }
 
-// Sender is who mails come from.
+// Sender is who mails come from. What is empty is the name of the branding, and the address that delivery was given (--mail-from).
 type Sender struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`

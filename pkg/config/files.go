@@ -229,7 +229,7 @@ func (l *layer) branding(file string, data []byte) {
 	if a := b.Support.Email; a != "" && !isAddress(a) {
 		d.add([]string{"support", "email"}, "accepted: a mail address such as help@acme.example")
 	}
-	if !isAddress(b.Sender.Address) {
+	if a := f.Sender.Address; a != nil && !isAddress(*a) {
 		d.add([]string{"sender", "address"}, "accepted: a mail address such as sign@acme.example")
 	}
 	l.problems = append(l.problems, d.problems...)
