@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 
+	"google.golang.org/grpc/codes"
+
 	"countersign.dev/pkg/crash"
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/failure"
@@ -42,12 +44,27 @@ func (s *Service) attempt(ctx context.Context, k eventlog.Key) (*deliveryv1.Deli
 	return res.State, res.Sequence, nil
 }
 
+// moot returns the refusal that says that a message no longer makes sense; nil for an error that passes or that somebody has to mend:
+// a peer that does not take our credentials, or not what we ask, says nothing about the message.
+func moot(err error) *failure.Error {
+	refusal := failure.From(err)
+	if refusal == nil || refusal.Retryable {
+		return nil
+	}
+	switch refusal.Kind {
+	case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument:
+		return nil
+	default:
+		return refusal
+	}
+}
+
 // send composes and hands over a message, and returns the command that records what came of it. An error means that it could not be
 // composed for now: the attempt does not count.
 func (s *Service) send(ctx context.Context, d *deliveryv1.Delivery) (eventlog.Command[*deliveryv1.Delivery], error) {
 	attempt := d.GetAttempts() + 1
 	message, err := s.compose(ctx, d)
-	if refusal := failure.From(err); refusal != nil && !refusal.Retryable {
+	if refusal := moot(err); refusal != nil {
 		return rules.Skip{Code: refusal.Code}, nil
 	}
 	if err != nil {

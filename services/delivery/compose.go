@@ -30,8 +30,8 @@ var texts = map[deliveryv1.Kind]message.Kind{
 	deliveryv1.Kind_KIND_DECLINED: message.Declined, deliveryv1.Kind_KIND_CANCELLED: message.Cancelled,
 }
 
-// compose renders a message with what is true at this moment: address, names, a fresh token or the code. A failure.Error that is not
-// retryable says that it no longer makes sense.
+// compose renders a message with what is true at this moment: address, names, a fresh token or the code. A failure.Error may say
+// that it no longer makes sense: see moot.
 func (s *Service) compose(ctx context.Context, d *deliveryv1.Delivery) (channel.Message, error) {
 	kind, known := texts[d.GetKind()]
 	if !known {
