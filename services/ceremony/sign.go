@@ -31,7 +31,8 @@ func (c ceremonyServer) Sign(ctx context.Context, req *ceremonyv1.SignRequest) (
 	}
 	link, err := c.s.session(ctx, req.GetTenant(), req.GetRequestId(), req.GetLinkId(), req.GetBrowser())
 	if errors.Is(err, failure.LinkSigned) {
-		return &ceremonyv1.SignResponse{Ceremony: ceremony}, nil
+		ceremony, err = c.s.find(ctx, req.GetTenant(), req.GetRequestId()) // it may have been signed since it was read
+		return &ceremonyv1.SignResponse{Ceremony: ceremony}, err
 	}
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
@@ -30,9 +31,16 @@ func storeConfig() jetstream.StreamConfig {
 	}
 }
 
+// readLimit is how long the store may take to give one document.
+const readLimit = 30 * time.Second
+
+// errLost means that the store has no longer what was put into it. It is nobody's to mend but the operator's, who restores it.
+var errLost = errors.New("is lost")
+
 // store keeps revisions by their digest, encrypted under a key of their request.
 type store struct {
 	objects jetstream.ObjectStore
+	stream  jetstream.Stream // under objects
 	ring    *keys.Ring
 }
 
@@ -41,7 +49,11 @@ func openStore(ctx context.Context, js jetstream.JetStream, ring *keys.Ring) (*s
 	if err != nil {
 		return nil, fmt.Errorf("ceremony: open the document store: %w", err)
 	}
-	return &store{objects: objects, ring: ring}, nil
+	stream, err := js.Stream(ctx, "OBJ_"+bucket)
+	if err != nil {
+		return nil, fmt.Errorf("ceremony: open the document store: %w", err)
+	}
+	return &store{objects: objects, stream: stream, ring: ring}, nil
 }
 
 // aead returns the cipher of a request's documents.
@@ -74,27 +86,53 @@ func (s *store) put(ctx context.Context, tenant, requestID, name string, plain [
 	return nil
 }
 
+// get returns what was put under a name: jetstream.ErrObjectNotFound where nothing was, and an error that names it where it is not whole
+// or not what was put.
 func (s *store) get(ctx context.Context, tenant, requestID, name string) ([]byte, error) {
 	name = tenant + "/" + requestID + "/" + name
-	sealed, err := s.objects.GetBytes(ctx, name)
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
-		return nil, failure.DocumentNotReady
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	if err := s.whole(ctx, name); err != nil {
+		return nil, fmt.Errorf("ceremony: stored document %s: %w", name, err)
 	}
+	sealed, err := s.objects.GetBytes(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("ceremony: read a document: %w", err)
+		return nil, fmt.Errorf("ceremony: stored document %s: %w", name, err)
 	}
 	aead, err := s.aead(tenant, requestID)
 	if err != nil {
 		return nil, err
 	}
 	if len(sealed) < aead.NonceSize() {
-		return nil, errors.New("ceremony: a stored document is cut short")
+		return nil, fmt.Errorf("ceremony: stored document %s is cut short", name)
 	}
 	plain, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], []byte(name))
 	if err != nil {
-		return nil, errors.New("ceremony: a stored document is not what was put, or was put under other keys")
+		return nil, fmt.Errorf("ceremony: stored document %s is not what was put, or was put under other keys", name)
 	}
 	return plain, nil
+}
+
+// whole checks that every part of an object is there: who reads one with a hole waits for the missing part until the time is up.
+func (s *store) whole(ctx context.Context, name string) error {
+	for before := ""; ; {
+		object, err := s.objects.GetInfo(ctx, name)
+		if err != nil {
+			return err
+		}
+		parts := "$O." + bucket + ".C." + object.NUID
+		info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(parts))
+		if err != nil {
+			return err
+		}
+		if info.State.Subjects[parts] == uint64(object.Chunks) {
+			return nil
+		}
+		if object.NUID == before {
+			return errLost
+		}
+		before = object.NUID // the same content may have been put again in between, which takes the parts of before away
+	}
 }
 
 // keep stores a revision under its digest.
@@ -103,9 +141,13 @@ func (s *store) keep(ctx context.Context, tenant, requestID string, revision []b
 	return sum[:], s.put(ctx, tenant, requestID, hex.EncodeToString(sum[:]), revision)
 }
 
-// revision returns the bytes with a digest.
+// revision returns the bytes with a digest, which the record names: so they were stored.
 func (s *store) revision(ctx context.Context, tenant, requestID string, sum []byte) ([]byte, error) {
-	return s.get(ctx, tenant, requestID, hex.EncodeToString(sum))
+	body, err := s.get(ctx, tenant, requestID, hex.EncodeToString(sum))
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, fmt.Errorf("ceremony: stored document %s/%s/%x %w", tenant, requestID, sum, errLost)
+	}
+	return body, err
 }
 
 // keepDescription stores what intake found out, until the request is accepted.
@@ -117,9 +159,12 @@ func (s *store) keepDescription(ctx context.Context, tenant, requestID string, d
 	return s.put(ctx, tenant, requestID, d.GetId(), body)
 }
 
-// describe returns what intake found out about a document.
+// describe returns what intake found out about a document; failure.DocumentNotReady where it was not there yet.
 func (s *store) describe(ctx context.Context, tenant, requestID, documentID string) (*ceremonyv1.Document, error) {
 	body, err := s.get(ctx, tenant, requestID, documentID)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, failure.DocumentNotReady
+	}
 	if err != nil {
 		return nil, err
 	}

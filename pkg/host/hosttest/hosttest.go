@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ import (
 	"countersign.dev/pkg/eventlog/eventlogtest"
 	"countersign.dev/pkg/host"
 	"countersign.dev/pkg/keys"
+	"countersign.dev/pkg/pades"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/telemetry"
 	recordv1 "countersign.dev/proto/countersign/record/v1"
@@ -38,6 +41,7 @@ type World struct {
 	Keys    *keys.Ring
 	Network *rpc.Network
 	Logs    *Logs
+	files   keys.Dir
 	marks   string
 }
 
@@ -50,7 +54,7 @@ func New(t testing.TB, c clock.Clock, topologies ...eventlog.Topology) *World {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &World{t: t, NATS: eventlogtest.Start(t), Clock: c, Keys: ring, Network: rpc.NewNetwork(), Logs: &Logs{}, marks: t.TempDir()}
+	w := &World{t: t, NATS: eventlogtest.Start(t), Clock: c, Keys: ring, Network: rpc.NewNetwork(), Logs: &Logs{}, files: keys.Dir(filepath.Join(t.TempDir(), "keys")), marks: t.TempDir()}
 	w.JS = w.NATS.Provision(w.NATS.Connect(), eventlog.Merge(append(topologies, eventlog.Topology{Streams: eventlog.SharedStreams()})...))
 	return w
 }
@@ -58,15 +62,34 @@ func New(t testing.TB, c clock.Clock, topologies ...eventlog.Topology) *World {
 // Host returns a process of the named service, with a connection of its own.
 func (w *World) Host(service string) *host.Host {
 	return &host.Host{
-		NATS: w.NATS.Connect(), Keys: w.Keys, Clock: w.Clock, Telemetry: telemetry.Nop(), Logger: slog.New(telemetry.NewHandler(w.Logs, slog.LevelDebug)),
+		NATS: w.NATS.Connect(), Keys: w.Keys, Files: w.files, Clock: w.Clock, Telemetry: telemetry.Nop(), Logger: slog.New(telemetry.NewHandler(w.Logs, slog.LevelDebug)),
 		Marks: eventlog.NewMarks(w.marks, nil), Peers: &peers{w: w, self: service, conns: map[string]*grpc.ClientConn{}},
 	}
 }
 
-// Serve answers calls to a name until the test ends.
+// Authority makes an authority for PDF signatures, as `init` does, under the name of its file, and returns whom a reader has to trust.
+func (w *World) Authority(file string) *x509.CertPool {
+	w.t.Helper()
+	authority, err := pades.NewAuthority(pades.Subject{CommonName: "Authority of a test"}, time.Hour, w.Clock.Now(""))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text, err := authority.PEM()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.files.Store(file, text); err != nil {
+		w.t.Fatal(err)
+	}
+	return authority.Roots()
+}
+
+// Serve answers calls to a name until the test ends. What goes wrong is logged with what the services log.
 func (w *World) Serve(name string, register func(grpc.ServiceRegistrar)) {
 	w.t.Helper()
-	server, err := rpc.NewServer(rpc.Options{Auth: auth.OnBehalf(auth.InProcess())})
+	tel := telemetry.Nop()
+	tel.Log = slog.New(telemetry.NewHandler(w.Logs, slog.LevelDebug))
+	server, err := rpc.NewServer(rpc.Options{Auth: auth.OnBehalf(auth.InProcess()), Telemetry: tel})
 	if err != nil {
 		w.t.Fatal(err)
 	}
