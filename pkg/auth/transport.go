@@ -81,19 +81,20 @@ func grpcEvidence(ctx context.Context) Evidence {
 			e.TLS = &info.State
 		}
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	e.Authorization, e.Host = one(md, "authorization"), one(md, ":authority")
-	e.Proxied = len(md.Get("x-forwarded-for")) > 0 || len(md.Get("forwarded")) > 0
-	e.behalf = map[string]string{}
-	for _, key := range []string{behalfID, behalfTenant, behalfKind, behalfScopes} {
-		e.behalf[key] = one(md, key)
+	e.Authorization, e.Host = one(ctx, "authorization"), one(ctx, ":authority")
+	e.Proxied = len(metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")) > 0 || len(metadata.ValueFromIncomingContext(ctx, "forwarded")) > 0
+	if kind := one(ctx, behalfKind); kind != "" {
+		e.behalf = map[string]string{behalfKind: kind}
+		for _, key := range []string{behalfID, behalfTenant, behalfScopes} {
+			e.behalf[key] = one(ctx, key)
+		}
 	}
 	return e
 }
 
-// one returns the value of key; said twice, it is not said at all, since readers could differ on which one counts.
-func one(md metadata.MD, key string) string {
-	if v := md.Get(key); len(v) == 1 {
+// one returns the value of key in a call's metadata; said twice, it is not said at all, since readers could differ on which one counts.
+func one(ctx context.Context, key string) string {
+	if v := metadata.ValueFromIncomingContext(ctx, key); len(v) == 1 {
 		return v[0]
 	}
 	return ""

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
@@ -65,6 +66,7 @@ type Aggregate[S proto.Message] struct {
 	service string
 	evolve  func(S, proto.Message) S
 	cache   Cache
+	glances glances[S]
 	clock   clock.Clock
 	tracer  trace.Tracer
 }
@@ -72,7 +74,10 @@ type Aggregate[S proto.Message] struct {
 // NewAggregate returns the aggregates of a service whose facts lead from state to state by evolve.
 // evolve may change the state that it is given, which is a copy. cache may be nil.
 func NewAggregate[S proto.Message](log *Log, service string, evolve func(S, proto.Message) S, c clock.Clock, tracer trace.Tracer, cache Cache) *Aggregate[S] {
-	return &Aggregate[S]{log: log, service: service, evolve: evolve, cache: cache, clock: c, tracer: tracer}
+	return &Aggregate[S]{
+		log: log, service: service, evolve: evolve, cache: cache, clock: c, tracer: tracer,
+		glances: glances[S]{kept: expirable.NewLRU[Key, version[S]](glancedMost, nil, glanceFor)},
+	}
 }
 
 // version is an aggregate as it was read.
@@ -178,6 +183,7 @@ func (a *Aggregate[S]) record(ctx context.Context, k Key, v version[S], fact pro
 		return next, err
 	}
 	crash.Point("record.stored")
+	a.glances.put(k, next)
 	if a.cache != nil {
 		a.cache.Put(ctx, k, next.sequence, body)
 	}

@@ -59,9 +59,10 @@ func (p *peers) Dial(service string) (*grpc.ClientConn, error) {
 	if c := p.conns[service]; c != nil {
 		return c, nil
 	}
+	token := peerToken(p.ring, p.self)
 	c, err := rpc.Dial(service, rpc.DialOptions{
 		Self: p.self, Network: p.network, Telemetry: p.telemetry, OnBehalf: true, Plaintext: true,
-		Token: func() string { return peerToken(p.ring, p.self) },
+		Token: func() string { return token },
 	})
 	if err != nil {
 		return nil, err

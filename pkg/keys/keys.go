@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 const (
@@ -38,8 +39,9 @@ var (
 
 // Ring derives keys from one master. It is safe for concurrent use and prints as its public id.
 type Ring struct {
-	master [MasterSize]byte
-	id     string
+	master  [MasterSize]byte
+	id      string
+	macKeys sync.Map // label to key
 }
 
 // NewRing takes an existing master, for example from a key service. It must have MasterSize bytes.
@@ -103,7 +105,7 @@ func (r *Ring) Derive(label string, n int) []byte { return r.expand("key", label
 // bytes from one part to the next gives another MAC; its keys differ from those of Derive, whatever the label.
 // Compare with hmac.Equal.
 func (r *Ring) MAC(label string, parts ...[]byte) []byte {
-	mac := hmac.New(sha256.New, r.expand("mac", label, sha256.Size))
+	mac := hmac.New(sha256.New, r.macKey(label))
 	var size [8]byte
 	for _, part := range parts {
 		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
@@ -111,6 +113,16 @@ func (r *Ring) MAC(label string, parts ...[]byte) []byte {
 		mac.Write(part)
 	}
 	return mac.Sum(nil)
+}
+
+// macKey derives a label's key once: labels are constants of the code, so there are few.
+func (r *Ring) macKey(label string) []byte {
+	if key, ok := r.macKeys.Load(label); ok {
+		return key.([]byte) //nolint:errcheck,forcetypeassert // nothing else is stored
+	}
+	key := r.expand("mac", label, sha256.Size)
+	r.macKeys.Store(label, key)
+	return key
 }
 
 // expand is HKDF-SHA256 without a salt, which a uniformly random master does not need (RFC 5869 3.1). The kind leads the

@@ -37,7 +37,7 @@ type DialOptions struct {
 	Retry []string
 
 	OnBehalf bool          // pass on the platform for which a call is made (auth.Outgoing)
-	Token    func() string // credentials to send as Authorization: Bearer; nil = none
+	Token    func() string // credentials to send as Authorization: Bearer, but to a service of this process; nil = none
 }
 
 // Dial returns a connection to target: a service's name, or host:port. It does not connect yet. A call
@@ -54,6 +54,9 @@ func Dial(target string, o DialOptions) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Token != nil && !o.overMemory(target) {
+		transport = append(transport, grpc.WithPerRPCCredentials(bearer{o.Token}))
+	}
 	tracing := otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(o.Telemetry.Tracers), otelgrpc.WithMeterProvider(o.Telemetry.Meters),
 		otelgrpc.WithPropagators(telemetry.Propagator()))
 	options := append(transport,
@@ -68,9 +71,6 @@ func Dial(target string, o DialOptions) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 		}),
 	)
-	if o.Token != nil {
-		options = append(options, grpc.WithPerRPCCredentials(bearer{o.Token}))
-	}
 	conn, err := grpc.NewClient("passthrough:///"+target, options...)
 	if err != nil {
 		return nil, fmt.Errorf("rpc: dial %s: %w", target, err)
@@ -85,8 +85,7 @@ func (o DialOptions) transport(target string) ([]grpc.DialOption, error) {
 		if o.Network == nil {
 			return nil, fmt.Errorf("rpc: %q is a name, and there is no Network to look it up in", target)
 		}
-		p, ok, _ := o.Network.find(target)
-		if !ok || p.address == "" {
+		if o.overMemory(target) {
 			if o.Self == "" {
 				return nil, errors.New("rpc: DialOptions.Self is not set: a service in this process asks who calls")
 			}
@@ -95,6 +94,7 @@ func (o DialOptions) transport(target string) ([]grpc.DialOption, error) {
 				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.Network.dial(ctx, o.Self, target) }),
 			}, nil
 		}
+		p, _, _ := o.Network.find(target)
 		address = p.address
 	}
 	host, _, err := net.SplitHostPort(address)
@@ -116,6 +116,15 @@ func (o DialOptions) transport(target string) ([]grpc.DialOption, error) {
 		return nil, fmt.Errorf("rpc: %s is on another machine: give TLS, or allow plain text", address)
 	}
 	return []grpc.DialOption{dialer, authority, grpc.WithTransportCredentials(insecure.NewCredentials())}, nil
+}
+
+// overMemory tells whether target is a service of this process, which knows who dials.
+func (o DialOptions) overMemory(target string) bool {
+	if !isName(target) || o.Network == nil {
+		return false
+	}
+	p, ok, _ := o.Network.find(target)
+	return !ok || p.address == ""
 }
 
 func (o DialOptions) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {

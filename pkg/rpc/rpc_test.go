@@ -49,6 +49,7 @@ func (s service) StreamingInputCall(ss grpc.ClientStreamingServer[testgrpc.Strea
 
 // world is one server over memory, and what it logs.
 type world struct {
+	address string // over TCP
 	network *rpc.Network
 	log     *buffer
 	stop    func() // drains, and waits for it
@@ -91,9 +92,14 @@ func start(t *testing.T, s service, change func(*rpc.Options)) world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	apart, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.address = apart.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(ctx, lis) }()
+	go func() { done <- server.Serve(ctx, lis, apart) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -320,9 +326,17 @@ func TestAToken(t *testing.T) {
 			return auth.Caller{ID: e.Authorization, Kind: auth.Internal}, nil
 		})
 	})
-	conn := w.dial(t, func(o *rpc.DialOptions) { o.Token = func() string { return "abc" } })
+	token := func(o *rpc.DialOptions) { o.Token = func() string { return "abc" } }
+	if got, err := call(t.Context(), w.dial(t, token)); err != nil || got != "" {
+		t.Errorf("in this process, where who dials is known: got %q, %v", got, err)
+	}
+	conn, err := rpc.Dial(w.address, rpc.DialOptions{Token: func() string { return "abc" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
 	if got, err := call(t.Context(), conn); err != nil || got != "Bearer abc" {
-		t.Errorf("got %q, %v", got, err)
+		t.Errorf("apart: got %q, %v", got, err)
 	}
 }
 

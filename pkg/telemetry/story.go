@@ -23,7 +23,8 @@ type storyContextKey struct{}
 // WithRequest says which signing request ctx works for: the current span, every span begun under the returned context
 // in this process, and every log line written with it carry the ids. An empty argument keeps what was said before.
 func WithRequest(ctx context.Context, requestID, tenant string) context.Context {
-	s := storyOf(ctx)
+	was := storyOf(ctx)
+	s := was
 	if requestID != "" {
 		s.request = requestID
 	}
@@ -33,7 +34,12 @@ func WithRequest(ctx context.Context, requestID, tenant string) context.Context 
 	if s == (story{}) {
 		return ctx
 	}
-	trace.SpanFromContext(ctx).SetAttributes(s.attributes()...)
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(s.attributes()...)
+	}
+	if s == was {
+		return ctx
+	}
 	return context.WithValue(ctx, storyContextKey{}, s)
 }
 

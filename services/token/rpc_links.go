@@ -75,7 +75,7 @@ func (l linkServer) Resolve(ctx context.Context, req *tokenv1.ResolveRequest) (*
 	if err != nil {
 		return &tokenv1.ResolveResponse{FailureCode: codeOf(err)}, nil
 	}
-	link, _, err := l.s.links.Read(ctx, key(t.Tenant, t.LinkID))
+	link, err := l.s.links.Glance(ctx, key(t.Tenant, t.LinkID))
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,9 @@ import (
 
 const tenant = "demo"
 
+// sampled is the share of new traces that is recorded, as under load.
+const sampled = 0.01
+
 // standing is how many links are there to be resolved.
 const standing = 64
 
@@ -101,7 +104,7 @@ func (w *world) provision(url string) {
 
 // serve runs the token service's own server, and connects to it as the gateway does.
 func (w *world) serve(url, redisAddress string) {
-	tel, err := telemetry.Setup(w.b.Context(), telemetry.Options{Service: "bench", Level: slog.LevelError, Stderr: os.Stderr})
+	tel, err := telemetry.Setup(w.b.Context(), telemetry.Options{Service: "bench", SampleRatio: sampled, Level: slog.LevelError, Stderr: os.Stderr})
 	check(w.b, err)
 	w.b.Cleanup(func() { _ = tel.Shutdown(context.WithoutCancel(w.b.Context())) })
 	network := rpc.NewNetwork()
