@@ -14,10 +14,12 @@ var (
 	RequestInvalid    = add(Error{Code: "REQUEST_INVALID", Kind: codes.InvalidArgument, HTTP: 422, Text: "Some fields of this request are not valid.", Next: "fix-fields"})
 	RequestUnreadable = add(Error{Code: "REQUEST_UNREADABLE", Kind: codes.InvalidArgument, HTTP: 400, Text: "We could not read this request.", Next: "fix-format"})
 	RequestConflict   = add(Error{Code: "REQUEST_CONFLICT", Kind: codes.AlreadyExists, HTTP: 409, Text: "This reference was used before for a request with other content.", Next: "new-reference"})
-	RequestUnknown    = add(Error{Code: "REQUEST_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "We do not know this request.", Next: "check-address"})
-	RequestClosed     = add(Error{Code: "REQUEST_CLOSED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This request is already finished.", Next: "none"})
-	SignerUnknown     = add(Error{Code: "SIGNER_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "This request has no such signer.", Next: "check-address"})
-	DocumentRefused   = add(Error{Code: "DOCUMENT_REFUSED", Kind: codes.InvalidArgument, HTTP: 422, Text: "This document cannot be signed safely.", Next: "other-document"})
+	// The name is that of the header, draft-ietf-httpapi-idempotency-key-header.
+	IdempotencyConflict = add(Error{Code: "IDEMPOTENCY_CONFLICT", Kind: codes.AlreadyExists, HTTP: 409, Text: "This idempotency key was used before for a call with other content.", Next: "new-key"})
+	RequestUnknown      = add(Error{Code: "REQUEST_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "We do not know this request.", Next: "check-address"})
+	RequestClosed       = add(Error{Code: "REQUEST_CLOSED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This request is already finished.", Next: "none"})
+	SignerUnknown       = add(Error{Code: "SIGNER_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "This request has no such signer.", Next: "check-address"})
+	DocumentRefused     = add(Error{Code: "DOCUMENT_REFUSED", Kind: codes.InvalidArgument, HTTP: 422, Text: "This document cannot be signed safely.", Next: "other-document"})
 
 	LinkUnknown      = add(Error{Code: "LINK_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "We do not know this link.", Next: "check-address"})
 	LinkNotYet       = add(Error{Code: "LINK_NOT_YET", Kind: codes.FailedPrecondition, HTTP: 409, Text: "It is not your turn to sign yet.", Next: "wait"})

@@ -46,31 +46,32 @@ func (s *Service) onIntake(ctx context.Context, m eventlog.Message) error {
 	return s.reply(m, view)
 }
 
-// takeIn reads one intake message and does what it asks. The id is set as soon as it is known.
+// takeIn reads one intake message and does what it asks. The id is set as soon as it is known. The id of a CloudEvent is the
+// idempotency key of the call that it is.
 func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message, by eventlog.By) (id string, answer proto.Message, err error) {
-	kind, contentType, data, err := unwrap(m)
+	in, err := unwrap(m)
 	if err != nil {
 		return "", nil, err
 	}
-	switch kind {
+	switch in.kind {
 	case "", "countersign.signing.v1.SigningRequest":
 		req := &signingv1.SigningRequest{}
-		if err := decode(contentType, data, req); err != nil {
+		if err := decode(in, req); err != nil {
 			return "", nil, err
 		}
-		id = s.requestID(tenant, req.GetReference())
-		view, _, err := s.accept(ctx, tenant, req, by)
-		return id, view, err
+		answer, err := s.create(ctx, tenant, in.id, req, by)
+		return s.requestID(tenant, req.GetReference()), answer.GetRequest(), err
 	case "countersign.signing.v1.CancelRequest":
 		req := &signingv1.CancelRequest{}
-		if err := decode(contentType, data, req); err != nil {
+		if err := decode(in, req); err != nil {
 			return "", nil, err
 		}
 		if !requestPattern.MatchString(req.GetId()) {
 			return "", nil, failure.RequestInvalid.WithFields(failure.Field{Path: "id", Problem: "is no request id, for example req_..."})
 		}
-		view, err := s.cancel(ctx, tenant, req.GetId(), req.GetReason(), by)
-		return req.GetId(), view, err
+		req.IdempotencyKey = in.id
+		answer, err := s.withdraw(ctx, tenant, req, by)
+		return req.GetId(), answer.GetRequest(), err
 	default:
 		return "", nil, failure.RequestUnreadable.WithFields(failure.Field{
 			Path:    "ce-type",
@@ -79,26 +80,38 @@ func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message,
 	}
 }
 
+// cloudEvent is what is taken of one.
+type cloudEvent struct {
+	kind, id, contentType string
+	data                  []byte
+}
+
+// longestID is how many bytes the id of a CloudEvent may have, as an idempotency key elsewhere.
+const longestID = 128
+
 // unwrap takes a CloudEvent apart: binary mode in headers, structured mode in JSON, or none at all (decisions 22).
-func unwrap(m eventlog.Message) (kind, contentType string, data []byte, err error) {
-	kind, contentType, data = m.Header.Get("ce-type"), mediaType(m.Header), m.Data
-	if contentType != "application/cloudevents+json" {
-		return kind, contentType, data, nil
+func unwrap(m eventlog.Message) (cloudEvent, error) {
+	in := cloudEvent{kind: m.Header.Get("ce-type"), id: m.Header.Get("ce-id"), contentType: mediaType(m.Header), data: m.Data}
+	if in.contentType == "application/cloudevents+json" {
+		var envelope struct {
+			Type            string          `json:"type"`
+			ID              string          `json:"id"`
+			DataContentType string          `json:"datacontenttype"`
+			Data            json.RawMessage `json:"data"`
+			DataBase64      []byte          `json:"data_base64"`
+		}
+		if err := json.Unmarshal(m.Data, &envelope); err != nil {
+			return in, failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no CloudEvent in JSON"})
+		}
+		in = cloudEvent{envelope.Type, envelope.ID, strings.ToLower(envelope.DataContentType), envelope.Data}
+		if len(envelope.DataBase64) > 0 {
+			in.data = envelope.DataBase64
+		}
 	}
-	var envelope struct {
-		Type            string          `json:"type"`
-		DataContentType string          `json:"datacontenttype"`
-		Data            json.RawMessage `json:"data"`
-		DataBase64      []byte          `json:"data_base64"`
+	if len(in.id) > longestID {
+		return in, failure.RequestUnreadable.WithFields(failure.Field{Path: "ce-id", Problem: fmt.Sprintf("is longer than %d bytes", longestID)})
 	}
-	if err := json.Unmarshal(data, &envelope); err != nil {
-		return "", "", nil, failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no CloudEvent in JSON"})
-	}
-	kind, contentType, data = envelope.Type, strings.ToLower(envelope.DataContentType), envelope.Data
-	if len(envelope.DataBase64) > 0 {
-		data = envelope.DataBase64
-	}
-	return kind, contentType, data, nil
+	return in, nil
 }
 
 func mediaType(h nats.Header) string {
@@ -111,14 +124,14 @@ func mediaType(h nats.Header) string {
 }
 
 // decode reads protobuf where the content type says so, and JSON else.
-func decode(contentType string, data []byte, into proto.Message) error {
-	if contentType == "application/protobuf" || contentType == "application/x-protobuf" {
-		if err := proto.Unmarshal(data, into); err != nil {
+func decode(in cloudEvent, into proto.Message) error {
+	if in.contentType == "application/protobuf" || in.contentType == "application/x-protobuf" {
+		if err := proto.Unmarshal(in.data, into); err != nil {
 			return failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no protobuf message of this kind"})
 		}
 		return nil
 	}
-	if err := protojson.Unmarshal(data, into); err != nil {
+	if err := protojson.Unmarshal(in.data, into); err != nil {
 		return failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: jsonProblem(err)})
 	}
 	return nil
@@ -158,14 +171,14 @@ func (s *Service) requestID(tenant, reference string) string {
 	return eventlog.DeriveID(s.h.Keys, "req", tenant, reference)
 }
 
-// digests returns keyed digests of the fields that a request sets, by which a repeat is told from a conflict without keeping what it
+// digests returns keyed digests of the fields that a message sets, by which a repeat is told from a conflict without keeping what it
 // says. A field that a newer release adds, and nobody set, makes no difference.
-func (s *Service) digests(r *signingv1.SigningRequest) (map[string][]byte, error) {
+func (s *Service) digests(r proto.Message) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	fields := r.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		if !r.ProtoReflect().Has(f) {
+		if !r.ProtoReflect().Has(f) || f.Name() == "idempotency_key" {
 			continue
 		}
 		only := r.ProtoReflect().New()

@@ -51,14 +51,14 @@ func TestIntake(t *testing.T) {
 		},
 		"a structured event": func(r *signingv1.SigningRequest) {
 			body, _ := json.Marshal(map[string]any{
-				"specversion": "1.0", "id": "1", "source": "/hr", "type": "countersign.signing.v1.SigningRequest",
+				"specversion": "1.0", "id": "json-" + r.GetReference(), "source": "/hr", "type": "countersign.signing.v1.SigningRequest",
 				"datacontenttype": "application/json", "data": json.RawMessage(asJSON(t, r)),
 			})
 			w.publish(body, "content-type", "application/cloudevents+json; charset=utf-8")
 		},
 		"a structured event with bytes in it": func(r *signingv1.SigningRequest) {
 			body, _ := json.Marshal(map[string]any{
-				"specversion": "1.0", "id": "1", "source": "/hr", "type": "countersign.signing.v1.SigningRequest",
+				"specversion": "1.0", "id": "bytes-" + r.GetReference(), "source": "/hr", "type": "countersign.signing.v1.SigningRequest",
 				"datacontenttype": "application/protobuf", "data_base64": base64.StdEncoding.EncodeToString(asProto(t, r)),
 			})
 			w.publish(body, "content-type", "application/cloudevents+json")

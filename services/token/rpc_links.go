@@ -185,25 +185,22 @@ func (l linkServer) Mint(ctx context.Context, req *tokenv1.MintRequest) (*tokenv
 		Actor: &recordv1.Actor{Kind: recordv1.ActorKind_ACTOR_KIND_SYSTEM, Ref: "delivery"},
 		Cause: &recordv1.Cause{CallId: callID()}, RequestID: link.GetRequestId(),
 	}
-	text, minted, err := l.s.mint(ctx, req.GetTenant(), req.GetLinkId(), req.GetGeneration(), req.GetDeliveryId(), by)
+	t := rules.Token{Tenant: req.GetTenant(), LinkID: req.GetLinkId(), Secret: newSalt()[:rules.SecretSize]}
+	minted, err := l.s.mint(ctx, t, req.GetGeneration(), req.GetDeliveryId(), by)
 	if err != nil {
 		return nil, err
 	}
-	return &tokenv1.MintResponse{Token: text, ExpiresAt: minted.GetExpiresAt()}, nil
+	text, err := rules.FormatToken(t)
+	return &tokenv1.MintResponse{Token: text, ExpiresAt: minted.GetExpiresAt()}, err
 }
 
-// mint makes a token of a link's generation for one delivery, and returns it with the link as it then is.
-func (s *Service) mint(ctx context.Context, tenant, linkID string, generation uint32, deliveryID string, by eventlog.By) (string, *tokenv1.Link, error) {
-	t := rules.Token{Tenant: tenant, LinkID: linkID, Secret: newSalt()[:rules.SecretSize]}
-	text, err := rules.FormatToken(t)
-	if err != nil {
-		return "", nil, err
+// mint makes t a token of a link's generation, for one delivery, and returns the link as it then is.
+func (s *Service) mint(ctx context.Context, t rules.Token, generation uint32, deliveryID string, by eventlog.By) (*tokenv1.Link, error) {
+	if _, err := rules.FormatToken(t); err != nil {
+		return nil, err
 	}
-	res, err := s.links.Do(ctx, key(tenant, linkID), rules.Mint{Generation: generation, Hash: s.tokenHash(t), DeliveryID: deliveryID}, by)
-	if err != nil {
-		return "", nil, err
-	}
-	return text, res.State, nil
+	res, err := s.links.Do(ctx, key(t.Tenant, t.LinkID), rules.Mint{Generation: generation, Hash: s.tokenHash(t), DeliveryID: deliveryID}, by)
+	return res.State, err
 }
 
 // AdmitSigning holds a link still for a signature. It writes the admission first and reads the request after, as a cancellation

@@ -55,11 +55,7 @@ func (p signingServer) Create(ctx context.Context, req *signingv1.CreateRequest)
 	if err != nil {
 		return nil, err
 	}
-	view, created, err := p.s.accept(ctx, tenant, req.GetRequest(), by)
-	if err != nil {
-		return nil, err
-	}
-	return &signingv1.CreateResponse{Request: view, Created: created}, nil
+	return p.s.create(ctx, tenant, req.GetIdempotencyKey(), req.GetRequest(), by)
 }
 
 // Get returns a request.
@@ -153,76 +149,105 @@ func (p signingServer) Cancel(ctx context.Context, req *signingv1.CancelRequest)
 	if err != nil {
 		return nil, err
 	}
-	view, err := p.s.cancel(telemetry.WithRequest(ctx, req.GetId(), tenant), tenant, req.GetId(), req.GetReason(), by)
-	return &signingv1.CancelResponse{Request: view}, err
+	return p.s.withdraw(ctx, tenant, req, by)
 }
 
 // ReissueLink gives a signer a new link; the message goes to the address on record.
 func (p signingServer) ReissueLink(ctx context.Context, req *signingv1.ReissueLinkRequest) (*signingv1.ReissueLinkResponse, error) {
-	command := rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM}
-	view, err := p.act(ctx, auth.LinksReissue, req.GetId(), req.GetSigner(), req.GetIdempotencyKey(), command)
-	return &signingv1.ReissueLinkResponse{Signer: view}, err
+	ctx, at, by, err := p.begin(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	c := call{signingv1.SigningRequestService_ReissueLink_FullMethodName, req.GetIdempotencyKey(), req}
+	return once(ctx, p.s, at.tenant(), c, by, func(ctx context.Context, by eventlog.By) (*signingv1.ReissueLinkResponse, error) {
+		view, err := p.turn(ctx, at, rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM}, by)
+		return &signingv1.ReissueLinkResponse{Signer: view}, err
+	})
 }
 
 // RevokeLink withdraws a signer's link until it is reissued.
 func (p signingServer) RevokeLink(ctx context.Context, req *signingv1.RevokeLinkRequest) (*signingv1.RevokeLinkResponse, error) {
-	view, err := p.act(ctx, auth.LinksReissue, req.GetId(), req.GetSigner(), "", rules.Revoke{Reason: tokenv1.EndReason_END_REASON_PLATFORM})
-	return &signingv1.RevokeLinkResponse{Signer: view}, err
+	ctx, at, by, err := p.begin(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	c := call{signingv1.SigningRequestService_RevokeLink_FullMethodName, req.GetIdempotencyKey(), req}
+	return once(ctx, p.s, at.tenant(), c, by, func(ctx context.Context, by eventlog.By) (*signingv1.RevokeLinkResponse, error) {
+		view, err := p.turn(ctx, at, rules.Revoke{Reason: tokenv1.EndReason_END_REASON_PLATFORM}, by)
+		return &signingv1.RevokeLinkResponse{Signer: view}, err
+	})
 }
 
-// IssueLink makes one more token of a signer's link for the platform to hand over. It is minted as for a message.
+// IssueLink makes one more token of a signer's link for the platform to hand over. It is minted as for a message. The token of a
+// call that may be repeated is derived from the call, so that it is kept nowhere and still the same again.
 func (p signingServer) IssueLink(ctx context.Context, req *signingv1.IssueLinkRequest) (*signingv1.IssueLinkResponse, error) {
-	ctx, r, seat, by, err := p.seat(ctx, auth.LinksReissue, req.GetId(), req.GetSigner())
+	ctx, at, by, err := p.begin(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	link, _, err := p.s.links.Load(ctx, key(r.GetTenant(), seat.GetLinkId()))
+	c := call{signingv1.SigningRequestService_IssueLink_FullMethodName, req.GetIdempotencyKey(), req}
+	secret := newSalt()
+	if c.key != "" {
+		secret = p.s.h.Keys.MAC("cs.issue.v1", []byte(p.s.callID(at.tenant(), c)))
+	}
+	token := rules.Token{Tenant: at.tenant(), LinkID: at.seat.GetLinkId(), Secret: secret[:rules.SecretSize]}
+	answer, err := once(ctx, p.s, at.tenant(), c, by, func(ctx context.Context, by eventlog.By) (*signingv1.IssueLinkResponse, error) {
+		link, _, err := p.s.links.Load(ctx, at.link())
+		if err != nil {
+			return nil, err
+		}
+		delivery := "platform:" + by.Cause.GetCallId()
+		minted, err := p.s.mint(ctx, token, link.GetGeneration(), delivery[:min(len(delivery), deliveryIDLimit)], by)
+		return &signingv1.IssueLinkResponse{ExpiresAt: minted.GetExpiresAt()}, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	delivery := "platform:" + by.Cause.GetCallId()
-	text, minted, err := p.s.mint(ctx, r.GetTenant(), seat.GetLinkId(), link.GetGeneration(), delivery[:min(len(delivery), deliveryIDLimit)], by)
-	if err != nil {
-		return nil, err
-	}
-	return &signingv1.IssueLinkResponse{Path: "/s/" + text, ExpiresAt: minted.GetExpiresAt()}, nil
+	text, err := rules.FormatToken(token)
+	answer.Path = "/s/" + text
+	return answer, err
 }
 
-// seat finds the signer that a platform's call is about, once their turn has come, and what the act is recorded with.
-func (p signingServer) seat(ctx context.Context, scope, id, who string) (context.Context, *tokenv1.Request, *tokenv1.Seat, eventlog.By, error) {
-	tenant, by, err := caller(ctx, scope)
+// place is the signer position that a platform's call is about.
+type place struct {
+	request *tokenv1.Request
+	seat    *tokenv1.Seat
+}
+
+func (p place) tenant() string     { return p.request.GetTenant() }
+func (p place) link() eventlog.Key { return key(p.tenant(), p.seat.GetLinkId()) }
+
+// begin finds the signer that a platform's call is about, once their turn has come, and what the act is recorded with.
+func (p signingServer) begin(ctx context.Context, req interface {
+	GetId() string
+	GetSigner() string
+}) (context.Context, place, eventlog.By, error) {
+	tenant, by, err := caller(ctx, auth.LinksReissue)
 	if err != nil {
-		return ctx, nil, nil, by, err
+		return ctx, place{}, by, err
 	}
-	ctx = telemetry.WithRequest(ctx, id, tenant)
-	r, err := p.s.find(ctx, tenant, id)
+	by.RequestID = req.GetId()
+	ctx = telemetry.WithRequest(ctx, req.GetId(), tenant)
+	r, err := p.s.find(ctx, tenant, req.GetId())
 	if err != nil {
-		return ctx, nil, nil, by, err
+		return ctx, place{}, by, err
 	}
-	seat, err := findSeat(r, who)
+	seat, err := findSeat(r, req.GetSigner())
 	if err != nil {
-		return ctx, nil, nil, by, err
+		return ctx, place{}, by, err
 	}
 	if seat.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_WAITING {
-		return ctx, nil, nil, by, failure.LinkNotYet
+		return ctx, place{}, by, failure.LinkNotYet
 	}
-	by.RequestID = id
-	return ctx, r, seat, by, nil
+	return ctx, place{r, seat}, by, nil
 }
 
-// act has a platform's command carried out on a signer's link.
-func (p signingServer) act(ctx context.Context, scope, id, who, idempotencyKey string, command eventlog.Command[*tokenv1.Link]) (*signingv1.SignerView, error) {
-	ctx, r, seat, by, err := p.seat(ctx, scope, id, who)
-	if err != nil {
+// turn has a platform's command carried out on a signer's link.
+func (p signingServer) turn(ctx context.Context, at place, command eventlog.Command[*tokenv1.Link], by eventlog.By) (*signingv1.SignerView, error) {
+	if _, err := p.s.turn(ctx, at.link(), command, by); err != nil {
 		return nil, err
 	}
-	if idempotencyKey != "" {
-		by.CommandID = fmt.Sprintf("%s:%s", by.Actor.GetRef(), idempotencyKey)
-	}
-	if _, err := p.s.turn(ctx, key(r.GetTenant(), seat.GetLinkId()), command, by); err != nil {
-		return nil, err
-	}
-	return p.s.signerView(ctx, r, seat)
+	return p.s.signerView(ctx, at.request, at.seat)
 }
 
 // Watch streams a request's outcomes, those that were already told first, and ends with the request.

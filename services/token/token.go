@@ -42,6 +42,7 @@ func Topology() eventlog.Topology {
 	return eventlog.Merge(timer.Topology(Name), vault.Topology(), eventlog.Topology{
 		Streams: []jetstream.StreamConfig{
 			eventlog.FactsConfig(Name),
+			eventlog.FactsConfig(callsName),
 			{
 				// Gone once accepted or refused, since it carries names and addresses.
 				Name: IntakeStream, Subjects: []string{"intake.*"}, Storage: jetstream.FileStorage,
@@ -70,6 +71,7 @@ type Service struct {
 	contract *rpc.Validator
 	requests *eventlog.Aggregate[*tokenv1.Request]
 	links    *eventlog.Aggregate[*tokenv1.Link]
+	calls    *eventlog.Aggregate[*tokenv1.Call]
 	vault    *vault.Vault
 	timers   *timer.Timers
 	index    *index
@@ -82,6 +84,10 @@ type Service struct {
 // New returns the service on a host whose streams `init` has made.
 func New(ctx context.Context, h *host.Host, tenants *config.Config) (*Service, error) {
 	log, err := h.Facts(ctx, Name)
+	if err != nil {
+		return nil, err
+	}
+	calls, err := h.Facts(ctx, callsName)
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +125,7 @@ func New(ctx context.Context, h *host.Host, tenants *config.Config) (*Service, e
 	cache := newCache(h)
 	s.requests = eventlog.NewAggregate(log, Name, rules.EvolveRequest, h.Clock, h.Tracer(Name), cache)
 	s.links = eventlog.NewAggregate(log, Name, rules.EvolveLink, h.Clock, h.Tracer(Name), cache)
+	s.calls = eventlog.NewAggregate(calls, callsName, rules.EvolveCall, h.Clock, h.Tracer(Name), nil)
 	s.index = &index{rdb: h.Redis, requests: s.requests}
 	return s, nil
 }

@@ -100,12 +100,8 @@ func (s *Service) signerView(ctx context.Context, r *tokenv1.Request, seat *toke
 	if holder == "" {
 		holder = seat.GetPersonId()
 	}
-	person, err := s.person(ctx, r.GetTenant(), holder)
-	if err = ignore[*failure.Error](err); err != nil {
-		return nil, err
-	}
-	v.Name, v.Email = person.GetName(), person.GetEmail()
-	return v, nil
+	v.Holder = holder
+	return v, s.named(ctx, r.GetTenant(), v)
 }
 
 func signerStatus(seat *tokenv1.Seat, link *tokenv1.Link) signingv1.SignerStatus {

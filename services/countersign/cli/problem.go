@@ -37,6 +37,7 @@ func usage(next, format string, args ...any) error {
 var nextSteps = map[string]string{
 	"fix-fields":     "mend these fields and send the request again",
 	"fix-format":     "compare the request with the example of `countersign send --help`",
+	"new-key":        "give another --idempotency-key if this is meant to be another call",
 	"new-reference":  "give another --reference if this is meant to be another request; `countersign list` shows those that are there",
 	"other-document": "make the PDF again without what it was refused for, for example by printing it to a PDF",
 	"check-address":  "check the id; `countersign list` shows the requests of this tenant",

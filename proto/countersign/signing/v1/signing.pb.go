@@ -705,7 +705,9 @@ type SignerView struct {
 	Generation uint32                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
 	ExpiresAt  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Whether an alternate holds this position now.
-	Alternate     bool `protobuf:"varint,9,opt,name=alternate,proto3" json:"alternate,omitempty"`
+	Alternate bool `protobuf:"varint,9,opt,name=alternate,proto3" json:"alternate,omitempty"`
+	// Id of the person who holds this position: another one after an alternate took it, or the address was changed.
+	Holder        string `protobuf:"bytes,20,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -803,11 +805,21 @@ func (x *SignerView) GetAlternate() bool {
 	return false
 }
 
+func (x *SignerView) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
 type CreateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       *SigningRequest        `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Request *SigningRequest        `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
+	// header Idempotency-Key, and the id of a CloudEvent, are the same thing. Empty: every call counts.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateRequest) Reset() {
@@ -845,6 +857,13 @@ func (x *CreateRequest) GetRequest() *SigningRequest {
 		return x.Request
 	}
 	return nil
+}
+
+func (x *CreateRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 type CreateResponse struct {
@@ -1281,11 +1300,14 @@ func (x *Event) GetLeafHash() string {
 }
 
 type CancelRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
+	// header Idempotency-Key, and the id of a CloudEvent, are the same thing. Empty: every call counts.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CancelRequest) Reset() {
@@ -1328,6 +1350,13 @@ func (x *CancelRequest) GetId() string {
 func (x *CancelRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *CancelRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1382,7 +1411,8 @@ type ReissueLinkRequest struct {
 	// The signer's id or position (1 is the first).
 	Signer string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Repeating a call with the same key changes nothing more; empty means every call counts.
+	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
+	// header Idempotency-Key, and the id of a CloudEvent, are the same thing. Empty: every call counts.
 	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1491,12 +1521,15 @@ func (x *ReissueLinkResponse) GetSigner() *SignerView {
 }
 
 type RevokeLinkRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Signer        string                 `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Signer string                 `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
+	// header Idempotency-Key, and the id of a CloudEvent, are the same thing. Empty: every call counts.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RevokeLinkRequest) Reset() {
@@ -1550,6 +1583,13 @@ func (x *RevokeLinkRequest) GetReason() string {
 	return ""
 }
 
+func (x *RevokeLinkRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 type RevokeLinkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Signer        *SignerView            `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
@@ -1598,9 +1638,12 @@ type IssueLinkRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The signer's id or position (1 is the first).
-	Signer        string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Signer string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
+	// header Idempotency-Key, and the id of a CloudEvent, are the same thing. Empty: every call counts.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *IssueLinkRequest) Reset() {
@@ -1643,6 +1686,13 @@ func (x *IssueLinkRequest) GetId() string {
 func (x *IssueLinkRequest) GetSigner() string {
 	if x != nil {
 		return x.Signer
+	}
+	return ""
+}
+
+func (x *IssueLinkRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -2031,7 +2081,7 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x10presented_sha256\x18\x02 \x01(\tR\x0fpresentedSha256\x12#\n" +
 	"\rsigned_sha256\x18\x03 \x01(\tR\fsignedSha256\x12\x14\n" +
-	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xaf\x02\n" +
+	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xc7\x02\n" +
 	"\n" +
 	"SignerView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
@@ -2045,9 +2095,11 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"generation\x129\n" +
 	"\n" +
 	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1c\n" +
-	"\talternate\x18\t \x01(\bR\talternate\"Y\n" +
+	"\talternate\x18\t \x01(\bR\talternate\x12\x16\n" +
+	"\x06holder\x18\x14 \x01(\tR\x06holder\"\x8c\x01\n" +
 	"\rCreateRequest\x12H\n" +
-	"\arequest\x18\x01 \x01(\v2&.countersign.signing.v1.SigningRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\"i\n" +
+	"\arequest\x18\x01 \x01(\v2&.countersign.signing.v1.SigningRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\x121\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"i\n" +
 	"\x0eCreateResponse\x12=\n" +
 	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\">\n" +
@@ -2074,10 +2126,11 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
 	"\x05actor\x18\x04 \x01(\tR\x05actor\x12\x12\n" +
 	"\x04leaf\x18\x05 \x01(\tR\x04leaf\x12\x1b\n" +
-	"\tleaf_hash\x18\x06 \x01(\tR\bleafHash\"c\n" +
+	"\tleaf_hash\x18\x06 \x01(\tR\bleafHash\"\x96\x01\n" +
 	"\rCancelRequest\x120\n" +
 	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12 \n" +
-	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"O\n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\x121\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"O\n" +
 	"\x0eCancelResponse\x12=\n" +
 	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\"\xbe\x01\n" +
 	"\x12ReissueLinkRequest\x120\n" +
@@ -2086,16 +2139,18 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\x121\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"Q\n" +
 	"\x13ReissueLinkResponse\x12:\n" +
-	"\x06signer\x18\x01 \x01(\v2\".countersign.signing.v1.SignerViewR\x06signer\"\x8a\x01\n" +
+	"\x06signer\x18\x01 \x01(\v2\".countersign.signing.v1.SignerViewR\x06signer\"\xbd\x01\n" +
 	"\x11RevokeLinkRequest\x120\n" +
 	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12!\n" +
 	"\x06signer\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06signer\x12 \n" +
-	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"P\n" +
+	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\x121\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"P\n" +
 	"\x12RevokeLinkResponse\x12:\n" +
-	"\x06signer\x18\x01 \x01(\v2\".countersign.signing.v1.SignerViewR\x06signer\"g\n" +
+	"\x06signer\x18\x01 \x01(\v2\".countersign.signing.v1.SignerViewR\x06signer\"\x9a\x01\n" +
 	"\x10IssueLinkRequest\x120\n" +
 	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12!\n" +
-	"\x06signer\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06signer\"g\n" +
+	"\x06signer\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06signer\x121\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"g\n" +
 	"\x11IssueLinkResponse\x12\x17\n" +
 	"\x04path\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04path\x129\n" +
 	"\n" +
