@@ -18,6 +18,8 @@ var (
 	IdempotencyConflict = add(Error{Code: "IDEMPOTENCY_CONFLICT", Kind: codes.AlreadyExists, HTTP: 409, Text: "This idempotency key was used before for a call with other content.", Next: "new-key"})
 	RequestUnknown      = add(Error{Code: "REQUEST_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "We do not know this request.", Next: "check-address"})
 	RequestClosed       = add(Error{Code: "REQUEST_CLOSED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This request is already finished.", Next: "none"})
+	RequestExpired      = add(Error{Code: "REQUEST_EXPIRED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "The sender's deadline for this document has passed.", Next: "ask-sender"})
+	AmendTooLate        = add(Error{Code: "AMEND_TOO_LATE", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This part of the request can no longer be changed.", Next: "fix-fields"})
 	SignerUnknown       = add(Error{Code: "SIGNER_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "This request has no such signer.", Next: "check-address"})
 	DocumentRefused     = add(Error{Code: "DOCUMENT_REFUSED", Kind: codes.InvalidArgument, HTTP: 422, Text: "This document cannot be signed safely.", Next: "other-document"})
 
@@ -28,6 +30,7 @@ var (
 	LinkUsed         = add(Error{Code: "LINK_USED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This link is open in another browser.", Next: "verify", Expected: time.Minute})
 	LinkRevoked      = add(Error{Code: "LINK_REVOKED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "This link was withdrawn.", Next: "ask-sender"})
 	LinkDelegated    = add(Error{Code: "LINK_DELEGATED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "Somebody else signs in your place.", Next: "none"})
+	LinkReaddressed  = add(Error{Code: "LINK_READDRESSED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "The sender has changed the address that this link was sent to.", Next: "ask-sender"})
 	LinkSigned       = add(Error{Code: "LINK_SIGNED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "You have already signed.", Next: "none"})
 	LinkDeclined     = add(Error{Code: "LINK_DECLINED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "You have declined to sign.", Next: "ask-sender"})
 	LinkCancelled    = add(Error{Code: "LINK_CANCELLED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "The sender has cancelled this request.", Next: "ask-sender"})

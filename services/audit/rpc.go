@@ -131,6 +131,8 @@ func outcomeOf(r *tokenv1.Request) certificate.Outcome {
 		return certificate.Declined
 	case signingv1.RequestStatus_REQUEST_STATUS_CANCELLED:
 		return certificate.Cancelled
+	case signingv1.RequestStatus_REQUEST_STATUS_EXPIRED:
+		return certificate.Expired
 	default:
 		return certificate.Completed
 	}

@@ -19,6 +19,8 @@ var phrases = map[string][2]string{
 	"cs.request.completed":           {"Everybody has signed.", "Alle haben unterschrieben."},
 	"cs.request.declined":            {"The request ended because a signer declined.", "Die Anfrage endete, weil eine Person ablehnte."},
 	"cs.request.cancelled":           {"The sender cancelled the request.", "Der Absender hat die Anfrage zurückgezogen."},
+	"cs.request.amended":             {"The sender changed the request.", "Der Absender hat die Anfrage geändert."},
+	"cs.request.expired":             {"The sender's deadline passed.", "Die Frist des Absenders ist abgelaufen."},
 	"cs.link.issued":                 {"A signing link was issued.", "Ein Link zum Unterschreiben wurde ausgestellt."},
 	"cs.link.redeemed":               {"The link was opened.", "Der Link wurde geöffnet."},
 	"cs.link.denied":                 {"A link was refused.", "Ein Link wurde abgewiesen."},

@@ -28,6 +28,7 @@ var texts = map[deliveryv1.Kind]message.Kind{
 	deliveryv1.Kind_KIND_REMINDER: message.Reminder, deliveryv1.Kind_KIND_PARTIAL: message.Partial, deliveryv1.Kind_KIND_CODE: message.Code,
 	deliveryv1.Kind_KIND_MANAGER: message.ManagerNotice, deliveryv1.Kind_KIND_COMPLETED: message.Completed,
 	deliveryv1.Kind_KIND_DECLINED: message.Declined, deliveryv1.Kind_KIND_CANCELLED: message.Cancelled,
+	deliveryv1.Kind_KIND_ADDRESS_CHANGED: message.AddressChanged,
 }
 
 // compose renders a message with what is true at this moment: address, names, a fresh token or the code. A failure.Error may say

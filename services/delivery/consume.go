@@ -71,8 +71,24 @@ func (s *Service) onReissued(ctx context.Context, e eventlog.Event, f *tokenv1.L
 	if err != nil {
 		return eventlog.Poison(err)
 	}
+	if f.GetReason() == tokenv1.ReissueReason_REISSUE_REASON_ADDRESS_CHANGED {
+		return s.readdressed(ctx, e, f)
+	}
 	return s.plan(ctx, e, &deliveryv1.Delivery{
 		Kind: deliveryv1.Kind_KIND_REISSUED, LinkId: e.Key.ID, Generation: f.GetGeneration(), RecipientId: link.GetHolderId(),
+	})
+}
+
+// readdressed sends the link to the new address, where nobody had one, and tells the old one (security.md 3.5).
+func (s *Service) readdressed(ctx context.Context, e eventlog.Event, f *tokenv1.LinkReissued) error {
+	err := s.plan(ctx, e, &deliveryv1.Delivery{
+		Kind: deliveryv1.Kind_KIND_LINK, LinkId: e.Key.ID, Generation: f.GetGeneration(), RecipientId: f.GetHolderId(),
+	})
+	if err != nil {
+		return err
+	}
+	return s.plan(ctx, e, &deliveryv1.Delivery{
+		Kind: deliveryv1.Kind_KIND_ADDRESS_CHANGED, LinkId: e.Key.ID, Generation: f.GetGeneration(), RecipientId: f.GetFormerHolderId(),
 	})
 }
 

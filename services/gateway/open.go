@@ -77,7 +77,7 @@ func (s *Service) resolve(r *http.Request, token, browser secret.Secret) (*token
 // the one that signed or declined.
 func (s *Service) belongsHere(r *http.Request, v *visit, sessionHere bool) bool {
 	switch {
-	case v.refusal != nil && v.refusal.Code == failure.LinkDelegated.Code:
+	case replaced(v.refusal):
 		return false // the session is somebody else's now, maybe in the browser they share
 	case sessionHere:
 		return true

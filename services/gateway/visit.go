@@ -98,13 +98,17 @@ func (s *Service) enterForm(r *http.Request) (*http.Request, *visit, error) {
 	return r, v, err
 }
 
+// replaced tells whether a link was taken from who had it: they learn nothing of who, or which address, came instead.
+func replaced(f *failure.Error) bool {
+	return f != nil && (f.Code == failure.LinkDelegated.Code || f.Code == failure.LinkReaddressed.Code)
+}
+
 // meet makes a visit ready for a page: it marks the request's span with the story it belongs to, and looks up who holds the
 // link, for whose language and zone the page is. Without an answer to that it speaks the browser's.
 func (s *Service) meet(r *http.Request, v *visit) *http.Request {
 	ctx := telemetry.WithRequest(r.Context(), v.link.GetRequestId(), v.at.tenant)
 	telemetry.LinkTo(ctx, v.link.GetTraceparent())
-	// Who was replaced learns nothing of who came instead.
-	if v.refusal == nil || v.refusal.Code != failure.LinkDelegated.Code {
+	if !replaced(v.refusal) {
 		asking, cancel := context.WithTimeout(ctx, nameLimit)
 		answer, err := s.directory.GetPerson(asking, &tokenv1.GetPersonRequest{Tenant: v.at.tenant, PersonId: v.link.GetHolderId()})
 		cancel()

@@ -28,7 +28,8 @@ var requestPattern = regexp.MustCompile(`^req_[A-Za-z0-9_-]{1,60}$`)
 // accept is the one way in: from NATS, gRPC and REST (spec 1.2). Everything private and the documents are durable before the
 // request is: a crash in between leaves nothing that anybody sees, and the same call again goes on from there.
 func (s *Service) accept(ctx context.Context, tenant string, r *signingv1.SigningRequest, by eventlog.By) (*signingv1.RequestView, bool, error) {
-	if err := validate(r, s.contract, s.tenants, tenant); err != nil {
+	late := rules.DeadlineProblem(r.GetDeadline(), s.h.Clock.Now(tenant))
+	if err := validate(r, s.contract, s.tenants, tenant, late); err != nil {
 		return nil, false, err
 	}
 	id := s.requestID(tenant, r.GetReference())
@@ -48,8 +49,12 @@ func (s *Service) accept(ctx context.Context, tenant string, r *signingv1.Signin
 		view, err := s.view(ctx, old)
 		return view, false, err
 	}
+	if late != "" {
+		// Only now: a request that was made is given again whatever time it is.
+		return nil, false, failure.RequestInvalid.WithFields(failure.Field{Path: "deadline", Problem: late})
+	}
 	request := &tokenv1.Request{
-		Id: id, Tenant: tenant, FieldDigests: digests, Integration: r.GetIntegration(), Template: r.GetTemplate(), Value: r.GetValue(),
+		Id: id, Tenant: tenant, Deadline: r.GetDeadline(), FieldDigests: digests, Integration: r.GetIntegration(), Template: r.GetTemplate(), Value: r.GetValue(),
 	}
 	profile, _ := s.tenants.Profile(tenant, r.GetProfile())
 	request.Profile = profileOf(profile)
@@ -71,7 +76,7 @@ func profileOf(p config.Profile) *tokenv1.Profile {
 	return &tokenv1.Profile{
 		Name: p.Name, Lifetime: durationpb.New(p.Lifetime.Std()), Grace: durationpb.New(p.Grace.Std()), Session: durationpb.New(p.Session.Std()),
 		ReissueLimit: uint32(p.ReissueLimit), ReissueWindow: durationpb.New(p.ReissueWindow.Std()), Assurance: uint32(p.Assurance),
-		Idle: durationpb.New(p.Idle.Std()),
+		Idle: durationpb.New(p.Idle.Std()), AutomaticReissue: p.AutomaticReissue,
 	}
 }
 

@@ -136,13 +136,16 @@ func hide(answer proto.Message) {
 	}
 	for _, v := range signers {
 		v.Name, v.Email = "", ""
+		for _, g := range v.GetGenerations() {
+			g.Reason, g.EndReason = "", ""
+		}
 	}
 }
 
 // reveal puts back what hide took, but for what was erased meanwhile.
 func (s *Service) reveal(ctx context.Context, tenant string, answer proto.Message) error {
 	if a, ok := answer.(withSigner); ok {
-		return s.named(ctx, tenant, a.GetSigner())
+		return s.reintroduce(ctx, tenant, a.GetSigner())
 	}
 	a, ok := answer.(withRequest)
 	if !ok {
@@ -164,11 +167,23 @@ func (s *Service) reveal(ctx context.Context, tenant string, answer proto.Messag
 		}
 	}
 	for _, signer := range v.GetSigners() {
-		if err := s.named(ctx, tenant, signer); err != nil {
+		if err := s.reintroduce(ctx, tenant, signer); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// reintroduce puts back what hide took of a signer.
+func (s *Service) reintroduce(ctx context.Context, tenant string, v *signingv1.SignerView) error {
+	link, _, err := s.links.Read(ctx, key(tenant, v.GetId()))
+	if err != nil {
+		return err
+	}
+	if err := s.explain(ctx, link, v); err != nil {
+		return err
+	}
+	return s.named(ctx, tenant, v)
 }
 
 // named says who holds a signer position, where the vault still knows.

@@ -28,6 +28,11 @@ func (s *Service) hears(service string) *eventlog.Router {
 		eventlog.On(r, s.onCompleted)
 		eventlog.On(r, s.onDeclined)
 		eventlog.On(r, s.onCancelled)
+		eventlog.On(r, s.onExpired)
+		eventlog.On(r, s.onAmended)
+		eventlog.On(r, s.onReissued)
+		eventlog.On(r, s.onLapsed)
+		eventlog.On(r, s.onAttention)
 		r.OnEvery(s.onLinkFact)
 	case "delivery":
 		eventlog.On(r, s.onAttemptAccepted)
@@ -47,6 +52,11 @@ func (s *Service) hears(service string) *eventlog.Router {
 // onAccepted issues the links of the first group.
 func (s *Service) onAccepted(ctx context.Context, e eventlog.Event, f *tokenv1.RequestAccepted) error {
 	r := f.GetRequest()
+	if due := rules.RequestDeadline(r); !due.IsZero() {
+		if err := s.timers.Arm(ctx, e.Key, due, e.Sequence); err != nil {
+			return err
+		}
+	}
 	if err := s.issueGroup(ctx, e, r.GetGroup()); err != nil {
 		return err
 	}
@@ -71,7 +81,8 @@ func (s *Service) onProgressed(ctx context.Context, e eventlog.Event, f *tokenv1
 	return s.outcome(ctx, e, "progress", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, f.GetPosition())
 }
 
-// issueGroup issues links, unless the request has ended meanwhile.
+// issueGroup issues links, unless the request has ended meanwhile. A deadline that is moved meanwhile is told to the links that are
+// there when it is; so it is looked at once more after they are.
 func (s *Service) issueGroup(ctx context.Context, e eventlog.Event, group uint32) error {
 	r, _, err := s.requests.Load(ctx, e.Key)
 	if err != nil {
@@ -88,12 +99,17 @@ func (s *Service) issueGroup(ctx context.Context, e eventlog.Event, group uint32
 		issue := rules.Issue{
 			LinkID: seat.GetLinkId(), Tenant: r.GetTenant(), RequestID: r.GetId(), HolderID: seat.GetPersonId(),
 			Position: seat.GetPosition(), Profile: r.GetProfile(), Traceparent: telemetry.Traceparent(ctx),
+			Deadline: r.GetDeadline(), DeadlineNumber: r.GetAmendments(),
 		}
 		if _, err := s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), issue, e.By(Name, "issue")); err != nil {
 			return err
 		}
 	}
-	return nil
+	after, _, err := s.requests.Load(ctx, e.Key)
+	if err != nil || after.GetAmendments() == r.GetAmendments() {
+		return err
+	}
+	return s.moveDeadlines(ctx, after, e.By(Name, "deadline"))
 }
 
 func (s *Service) onCompleted(ctx context.Context, e eventlog.Event, f *tokenv1.RequestCompleted) error {
@@ -112,6 +128,34 @@ func (s *Service) onCancelled(ctx context.Context, e eventlog.Event, _ *tokenv1.
 		return err
 	}
 	return s.outcome(ctx, e, "cancelled", signingv1.RequestStatus_REQUEST_STATUS_CANCELLED, 0)
+}
+
+func (s *Service) onExpired(ctx context.Context, e eventlog.Event, _ *tokenv1.RequestExpired) error {
+	if err := s.closeLinks(ctx, e, tokenv1.EndReason_END_REASON_DEADLINE); err != nil {
+		return err
+	}
+	return s.outcome(ctx, e, "expired", signingv1.RequestStatus_REQUEST_STATUS_EXPIRED, 0)
+}
+
+// onLapsed asks the sender about a link that was replaced as often as it may be, and nobody opened it.
+func (s *Service) onLapsed(ctx context.Context, e eventlog.Event, f *tokenv1.LinkLapsed) error {
+	if !f.GetExhausted() {
+		return nil
+	}
+	return s.attention(ctx, e)
+}
+
+// onAttention asks the sender about a signer who may have no more links (spec 2.5).
+func (s *Service) onAttention(ctx context.Context, e eventlog.Event, _ *tokenv1.LinkAttention) error {
+	return s.attention(ctx, e)
+}
+
+func (s *Service) attention(ctx context.Context, e eventlog.Event) error {
+	link, err := eventlog.StateOf[*tokenv1.Link](e)
+	if err != nil {
+		return eventlog.Poison(err)
+	}
+	return s.outcome(ctx, e, "attention", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, link.GetPosition())
 }
 
 // closeLinks ends the links of a request that ended without them, at once (spec 2.8). One that is held comes back later, and keeps
@@ -136,7 +180,8 @@ func (s *Service) closeLinks(ctx context.Context, e eventlog.Event, reason token
 // onLinkFact keeps the link's timer in step with its newest deadline.
 func (s *Service) onLinkFact(ctx context.Context, e eventlog.Event, fact proto.Message) error {
 	switch fact.(type) {
-	case *tokenv1.LinkClockStarted, *tokenv1.LinkRedeemed, *tokenv1.LinkResumed, *tokenv1.LinkReissued, *tokenv1.LinkRerouted:
+	case *tokenv1.LinkClockStarted, *tokenv1.LinkRedeemed, *tokenv1.LinkResumed, *tokenv1.LinkReissued, *tokenv1.LinkRerouted,
+		*tokenv1.LinkDeadlineMoved:
 		return s.arm(ctx, e)
 	}
 	return nil

@@ -72,10 +72,22 @@ func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message,
 		req.IdempotencyKey = in.id
 		answer, err := s.withdraw(ctx, tenant, req, by)
 		return req.GetId(), answer.GetRequest(), err
+	case "countersign.signing.v1.AmendRequest":
+		req := &signingv1.AmendRequest{}
+		if err := decode(in, req); err != nil {
+			return "", nil, err
+		}
+		if requestPattern.MatchString(req.GetId()) {
+			id = req.GetId()
+		}
+		req.IdempotencyKey = in.id
+		answer, err := s.change(ctx, tenant, req, by)
+		return id, answer.GetRequest(), err
 	default:
 		return "", nil, failure.RequestUnreadable.WithFields(failure.Field{
-			Path:    "ce-type",
-			Problem: "is not taken in here; known are countersign.signing.v1.SigningRequest (or none) and countersign.signing.v1.CancelRequest",
+			Path: "ce-type",
+			Problem: "is not taken in here; known are countersign.signing.v1.SigningRequest (or none), countersign.signing.v1.AmendRequest " +
+				"and countersign.signing.v1.CancelRequest",
 		})
 	}
 }

@@ -44,10 +44,54 @@ func (s *Service) putPerson(ctx context.Context, tenant, id, role string, p *sig
 	if err := s.storeOnce(ctx, tenant, id, kept); err != nil {
 		return nil, fmt.Errorf("token: keep a person: %w", err)
 	}
+	return commitmentsOf(kept, role), nil
+}
+
+// changePerson keeps a person in the place of what is kept under the id, and returns the commitments to what is new.
+func (s *Service) changePerson(ctx context.Context, tenant, id, role string, p *signingv1.Person) (map[string][]byte, error) {
+	kept := &tokenv1.PrivatePerson{}
+	if err := s.load(ctx, tenant, id, kept); err != nil {
+		return nil, fmt.Errorf("token: change a person: %w", err)
+	}
+	if !proto.Equal(kept.GetPerson(), p) {
+		// Other salts, since the same one would tell that a name was changed back.
+		kept = &tokenv1.PrivatePerson{Person: p, Salts: map[string][]byte{"name": newSalt(), "email": newSalt()}}
+		if err := s.store(ctx, tenant, id, kept); err != nil {
+			return nil, fmt.Errorf("token: change a person: %w", err)
+		}
+	}
+	return commitmentsOf(kept, role), nil
+}
+
+// commitments returns those to what is kept of a person.
+func (s *Service) commitments(ctx context.Context, tenant, id, role string) (map[string][]byte, error) {
+	kept := &tokenv1.PrivatePerson{}
+	if err := s.load(ctx, tenant, id, kept); err != nil {
+		return nil, err
+	}
+	return commitmentsOf(kept, role), nil
+}
+
+func commitmentsOf(kept *tokenv1.PrivatePerson, role string) map[string][]byte {
 	return map[string][]byte{
-		role + ".name":  commit(kept.GetSalts()["name"], role+".name", p.GetName()),
-		role + ".email": commit(kept.GetSalts()["email"], role+".email", p.GetEmail()),
-	}, nil
+		role + ".name":  commit(kept.GetSalts()["name"], role+".name", kept.GetPerson().GetName()),
+		role + ".email": commit(kept.GetSalts()["email"], role+".email", kept.GetPerson().GetEmail()),
+	}
+}
+
+// noteID names words of a platform about an act on a request; the same words about the same act are one note.
+func (s *Service) noteID(requestID, act, text string) string {
+	return eventlog.DeriveID(s.h.Keys, "not", requestID, act, text)
+}
+
+// reason keeps a platform's reason for an act and returns its id; "" where it gave none.
+func (s *Service) reason(ctx context.Context, r *tokenv1.Request, act, text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	id := s.noteID(r.GetId(), act, text)
+	_, err := s.putNote(ctx, r.GetTenant(), id, text)
+	return id, err
 }
 
 // person returns how to reach somebody.

@@ -44,7 +44,7 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 		Auth: who, Telemetry: h.Telemetry, Public: true, Reflection: true,
 		// Every method checks the scope it needs itself; to read is the least.
 		Scopes: map[string]string{
-			scope: auth.RequestsRead, scope + "Create": auth.RequestsWrite, scope + "Cancel": auth.RequestsWrite,
+			scope: auth.RequestsRead, scope + "Create": auth.RequestsWrite, scope + "Cancel": auth.RequestsWrite, scope + "Amend": auth.RequestsWrite,
 			scope + "ReissueLink": auth.LinksReissue, scope + "RevokeLink": auth.LinksReissue, scope + "IssueLink": auth.LinksReissue,
 		},
 	})

@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -168,6 +169,11 @@ func (l linkServer) Continue(ctx context.Context, req *tokenv1.ContinueRequest) 
 		Seen: l.s.seen(ctx, link, browser, l.s.h.Clock.Now(req.GetTenant())),
 	}
 	res, err := l.s.turn(ctx, k, command, signer(link))
+	if errors.Is(err, failure.ReissueLimit) {
+		if _, failed := l.s.links.Do(ctx, k, rules.Attend{}, signer(link)); failed != nil {
+			l.s.h.Logger.WarnContext(ctx, "the sender was not asked for a new link", "error", failed)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -152,7 +152,16 @@ func (p signingServer) Cancel(ctx context.Context, req *signingv1.CancelRequest)
 	return p.s.withdraw(ctx, tenant, req, by)
 }
 
-// ReissueLink gives a signer a new link; the message goes to the address on record.
+// Amend changes a request that goes on.
+func (p signingServer) Amend(ctx context.Context, req *signingv1.AmendRequest) (*signingv1.AmendResponse, error) {
+	tenant, by, err := caller(ctx, auth.RequestsWrite)
+	if err != nil {
+		return nil, err
+	}
+	return p.s.change(ctx, tenant, req, by)
+}
+
+// ReissueLink gives a signer a new link; the message goes to the address on record. Changed metadata holds before the link does.
 func (p signingServer) ReissueLink(ctx context.Context, req *signingv1.ReissueLinkRequest) (*signingv1.ReissueLinkResponse, error) {
 	ctx, at, by, err := p.begin(ctx, req)
 	if err != nil {
@@ -160,7 +169,20 @@ func (p signingServer) ReissueLink(ctx context.Context, req *signingv1.ReissueLi
 	}
 	c := call{signingv1.SigningRequestService_ReissueLink_FullMethodName, req.GetIdempotencyKey(), req}
 	return once(ctx, p.s, at.tenant(), c, by, func(ctx context.Context, by eventlog.By) (*signingv1.ReissueLinkResponse, error) {
-		view, err := p.turn(ctx, at, rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM}, by)
+		if len(req.GetMetadata()) > 0 {
+			if err := auth.Require(ctx, auth.RequestsWrite); err != nil {
+				return nil, err
+			}
+			change := &signingv1.AmendRequest{Id: req.GetId(), Metadata: req.GetMetadata(), Reason: req.GetReason()}
+			if _, err := p.s.amend(ctx, at.tenant(), change, by); err != nil {
+				return nil, err
+			}
+		}
+		reasonID, err := p.s.reason(ctx, at.request, "reissue", req.GetReason())
+		if err != nil {
+			return nil, err
+		}
+		view, err := p.turn(ctx, at, rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM, ReasonID: reasonID}, by)
 		return &signingv1.ReissueLinkResponse{Signer: view}, err
 	})
 }
@@ -173,7 +195,11 @@ func (p signingServer) RevokeLink(ctx context.Context, req *signingv1.RevokeLink
 	}
 	c := call{signingv1.SigningRequestService_RevokeLink_FullMethodName, req.GetIdempotencyKey(), req}
 	return once(ctx, p.s, at.tenant(), c, by, func(ctx context.Context, by eventlog.By) (*signingv1.RevokeLinkResponse, error) {
-		view, err := p.turn(ctx, at, rules.Revoke{Reason: tokenv1.EndReason_END_REASON_PLATFORM}, by)
+		reasonID, err := p.s.reason(ctx, at.request, "revoke", req.GetReason())
+		if err != nil {
+			return nil, err
+		}
+		view, err := p.turn(ctx, at, rules.Revoke{Reason: tokenv1.EndReason_END_REASON_PLATFORM, ReasonID: reasonID}, by)
 		return &signingv1.RevokeLinkResponse{Signer: view}, err
 	})
 }
@@ -327,7 +353,8 @@ func (p signingServer) toldAll(ctx context.Context, r *tokenv1.Request, after ui
 
 func closed(s signingv1.RequestStatus) bool {
 	switch s {
-	case signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, signingv1.RequestStatus_REQUEST_STATUS_DECLINED, signingv1.RequestStatus_REQUEST_STATUS_CANCELLED:
+	case signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, signingv1.RequestStatus_REQUEST_STATUS_DECLINED, signingv1.RequestStatus_REQUEST_STATUS_CANCELLED,
+		signingv1.RequestStatus_REQUEST_STATUS_EXPIRED:
 		return true
 	default:
 		return false

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/text/currency"
 	"golang.org/x/text/language"
+	"google.golang.org/protobuf/proto"
 
 	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/failure"
@@ -27,18 +28,15 @@ const highestAssurance = 1
 // pdfHeaderWithin is how far from its beginning a PDF says that it is one (ISO 32000-2 7.5.2 and what readers bear).
 const pdfHeaderWithin = 1024
 
-// validate names every field of a request that is wrong. No problem repeats a value.
-func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *config.Config, tenant string) error {
+// validate names every field of a request that is wrong. No problem repeats a value. late is what is wrong with its deadline by now:
+// it is named with the others, and alone it is no reason to refuse what was made in time.
+func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *config.Config, tenant, late string) error {
 	if r == nil {
 		return failure.RequestInvalid.WithFields(failure.Field{Path: "request", Problem: "is missing"})
 	}
 	v := &problems{}
-	if err := contract.Validate(r); err != nil {
-		refusal := failure.From(err)
-		if refusal == nil {
-			return fmt.Errorf("token: validate: %w", err)
-		}
-		v.fields = append(v.fields, refusal.Fields...)
+	if err := v.contract(contract, r); err != nil {
+		return err
 	}
 	v.words("reference", r.GetReference())
 	v.words("title", r.GetTitle())
@@ -81,16 +79,36 @@ func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *con
 			v.person(path+".manager", m)
 		}
 	}
-	if len(v.fields) > 0 {
-		return failure.RequestInvalid.WithFields(v.distinct()...)
+	if late != "" && len(v.fields) > 0 {
+		v.add("deadline", late)
 	}
-	return nil
+	return v.refusal()
 }
 
 type problems struct{ fields []failure.Field }
 
 func (v *problems) add(path, problem string) {
 	v.fields = append(v.fields, failure.Field{Path: path, Problem: problem})
+}
+
+// contract adds what the contract forbids.
+func (v *problems) contract(contract *rpc.Validator, m proto.Message) error {
+	if err := contract.Validate(m); err != nil {
+		refusal := failure.From(err)
+		if refusal == nil {
+			return fmt.Errorf("token: validate: %w", err)
+		}
+		v.fields = append(v.fields, refusal.Fields...)
+	}
+	return nil
+}
+
+// refusal names all problems; nil when there are none.
+func (v *problems) refusal() error {
+	if len(v.fields) == 0 {
+		return nil
+	}
+	return failure.RequestInvalid.WithFields(v.distinct()...)
 }
 
 // distinct keeps the first problem of each field.

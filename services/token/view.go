@@ -45,6 +45,7 @@ func (s *Service) view(ctx context.Context, r *tokenv1.Request) (*signingv1.Requ
 	v := &signingv1.RequestView{
 		Id: r.GetId(), Reference: words.GetReference(), Title: words.GetTitle(), Status: r.GetStatus(), Profile: r.GetProfile().GetName(),
 		Integration: r.GetIntegration(), Template: r.GetTemplate(), AcceptedAt: r.GetAcceptedAt(), ClosedAt: r.GetClosedAt(), Metadata: words.GetMetadata(),
+		Deadline: r.GetDeadline(),
 	}
 	signed := s.signedDigests(ctx, r)
 	for i, d := range r.GetDocuments() {
@@ -100,8 +101,49 @@ func (s *Service) signerView(ctx context.Context, r *tokenv1.Request, seat *toke
 	if holder == "" {
 		holder = seat.GetPersonId()
 	}
-	v.Holder = holder
+	v.Holder, v.Generations = holder, lineage(link)
+	if err := s.explain(ctx, link, v); err != nil {
+		return nil, err
+	}
 	return v, s.named(ctx, r.GetTenant(), v)
+}
+
+// lineage shows the newest generations of a link.
+func lineage(link *tokenv1.Link) []*signingv1.LinkGeneration {
+	var all []*signingv1.LinkGeneration
+	for _, g := range link.GetLineage() {
+		v := &signingv1.LinkGeneration{
+			Number: g.GetNumber(), Origin: signingv1.LinkOrigin(g.GetOrigin()), MadeAt: g.GetAt(), ExpiresAt: g.GetExpiresAt(),
+			OpenedAt: g.GetOpenedAt(), End: signingv1.LinkEnd(g.GetEnd()), EndedAt: g.GetEndedAt(),
+		}
+		if v.GetExpiresAt() == nil {
+			v.ExpiresAt = link.GetExpiresAt()
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// explain adds what the platform said about generations of a link, as far as the vault still has it.
+func (s *Service) explain(ctx context.Context, link *tokenv1.Link, v *signingv1.SignerView) error {
+	for _, g := range link.GetLineage() {
+		for _, shown := range v.GetGenerations() {
+			if shown.GetNumber() != g.GetNumber() {
+				continue
+			}
+			for to, id := range map[*string]string{&shown.Reason: g.GetReasonId(), &shown.EndReason: g.GetEndReasonId()} {
+				if id == "" {
+					continue
+				}
+				kept := &tokenv1.PrivateNote{}
+				if err := ignore[*failure.Error](unknown(s.load(ctx, link.GetTenant(), id, kept), failure.PersonErased)); err != nil {
+					return err
+				}
+				*to = kept.GetText()
+			}
+		}
+	}
+	return nil
 }
 
 func signerStatus(seat *tokenv1.Seat, link *tokenv1.Link) signingv1.SignerStatus {
@@ -139,22 +181,12 @@ func (s *Service) cancel(ctx context.Context, tenant, id, reason string, by even
 	if res.State.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_CANCELLED {
 		return s.view(ctx, res.State)
 	}
-	now := s.h.Clock.Now(tenant)
-	for _, seat := range res.State.GetSeats() {
-		link, _, err := s.links.Load(ctx, key(tenant, seat.GetLinkId()))
-		if err != nil {
-			return nil, err
-		}
-		if err := rules.MayCancel(seat, link, now); err != nil {
-			return nil, err
-		}
-		if err := s.settled(ctx, link); err != nil {
-			return nil, err
-		}
+	if err := s.mayEnd(ctx, res.State); err != nil {
+		return nil, err
 	}
 	command := rules.Cancel{}
 	if reason != "" {
-		command.ReasonID = eventlog.DeriveID(s.h.Keys, "not", id, "cancel", reason)
+		command.ReasonID = s.noteID(id, "cancel", reason)
 		if _, err := s.putNote(ctx, tenant, command.ReasonID, reason); err != nil {
 			return nil, err
 		}
@@ -163,4 +195,22 @@ func (s *Service) cancel(ctx context.Context, tenant, id, reason string, by even
 		return nil, err
 	}
 	return s.view(ctx, res.State)
+}
+
+// mayEnd refuses to end a request while a signature is being made on one of its links, or was made and is not heard of yet.
+func (s *Service) mayEnd(ctx context.Context, r *tokenv1.Request) error {
+	now := s.h.Clock.Now(r.GetTenant())
+	for _, seat := range r.GetSeats() {
+		link, _, err := s.links.Load(ctx, key(r.GetTenant(), seat.GetLinkId()))
+		if err != nil {
+			return err
+		}
+		if err := rules.MayCancel(seat, link, now); err != nil {
+			return err
+		}
+		if err := s.settled(ctx, link); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -203,10 +203,12 @@ func actorOf(a *recordv1.Actor) Actor {
 var types = map[string]string{
 	"RequestAccepted": "cs.request.created", "RequestProgressed": "cs.request.progressed", "RequestCompleted": "cs.request.completed",
 	"RequestDeclined": "cs.request.declined", "RequestCancelled": "cs.request.cancelled",
+	"RequestAmended": "cs.request.amended", "RequestExpired": "cs.request.expired",
 	"LinkIssued": "cs.link.issued", "LinkMinted": "cs.link.minted", "LinkClockStarted": "cs.link.delivered", "LinkRedeemed": "cs.link.redeemed",
 	"LinkResumed": "cs.session.resumed", "LinkReissued": "cs.link.reissued", "LinkRerouted": "cs.link.rerouted", "LinkAdmitted": "cs.link.admitted",
 	"LinkSigned": "cs.link.signed", "LinkDeclined": "cs.link.declined", "LinkRevoked": "cs.link.revoked", "LinkClosed": "cs.link.closed",
 	"LinkLapsed": "cs.link.soft_expired", "LinkDenied": "cs.link.denied",
+	"LinkDeadlineMoved": "cs.link.deadline_moved", "LinkAttention": "cs.link.attention",
 	"DeliveryPlanned": "cs.delivery.planned", "AttemptAccepted": "cs.delivery.accepted", "AttemptDeferred": "cs.delivery.deferred",
 	"AttemptBounced": "cs.delivery.bounced", "DeliveryFailed": "cs.delivery.failed", "DeliverySkipped": "cs.delivery.skipped",
 	"ChallengeStarted": "cs.identity.challenged", "AnswerRefused": "cs.identity.failed", "VerificationPassed": "cs.identity.verified",
@@ -257,8 +259,10 @@ func describe(l *Leaf, src Source) {
 				l.Com[fmt.Sprintf("%s.%d", field, s.GetPosition())] = hex.EncodeToString(c)
 			}
 		}
-	case *tokenv1.RequestCompleted, *tokenv1.RequestDeclined, *tokenv1.RequestCancelled:
+	case *tokenv1.RequestCompleted, *tokenv1.RequestDeclined, *tokenv1.RequestCancelled, *tokenv1.RequestExpired:
 		l.Fin = true
+	case *tokenv1.RequestAmended:
+		describeAmendment(l, f)
 	case *ceremonyv1.DocumentShown:
 		l.Sess, l.Doc, l.Link = f.GetSessionId(), &Doc{Presented: digest(f.GetDocumentSha256())}, &Link{ID: f.GetLinkId()}
 	case *ceremonyv1.ConsentGiven:
@@ -302,6 +306,28 @@ func describeSignature(l *Leaf, f *ceremonyv1.CeremonySigned) {
 	l.Notes = f.GetNoteIds()
 }
 
+// describeAmendment adds what was changed: of people the commitments to what holds from now on.
+func describeAmendment(l *Leaf, f *tokenv1.RequestAmended) {
+	l.Info, l.Com = map[string]string{"number": fmt.Sprint(f.GetNumber())}, map[string]string{}
+	if f.GetDeadline() != nil {
+		l.Info["deadline"] = stamp(f.GetDeadline().AsTime())
+	}
+	if f.GetPrivateId() != "" {
+		l.Info["words"] = "changed"
+	}
+	for _, s := range f.GetSeats() {
+		if s.GetGroup() != 0 {
+			l.Info[fmt.Sprintf("group.%d", s.GetPosition())] = fmt.Sprint(s.GetGroup())
+		}
+		for field, c := range s.GetCommitments() {
+			l.Com[fmt.Sprintf("%s.%d", field, s.GetPosition())] = hex.EncodeToString(c)
+		}
+	}
+	if f.GetReasonId() != "" {
+		l.Notes = map[string]string{"reason": f.GetReasonId()}
+	}
+}
+
 // describeLink adds how a link stood after one of its own facts.
 func describeLink(l *Leaf, src Source) {
 	link := &tokenv1.Link{}
@@ -316,6 +342,13 @@ func describeLink(l *Leaf, src Source) {
 		l.Sess = f.GetSession().GetId()
 	case *tokenv1.LinkReissued:
 		l.Info = map[string]string{"from_gen": fmt.Sprint(f.GetFromGeneration()), "reason": strings.ToLower(strings.TrimPrefix(f.GetReason().String(), "REISSUE_REASON_"))}
+		if f.GetReasonId() != "" {
+			l.Notes = map[string]string{"reason": f.GetReasonId()}
+		}
+	case *tokenv1.LinkRevoked:
+		if f.GetReasonId() != "" {
+			l.Notes = map[string]string{"reason": f.GetReasonId()}
+		}
 	case *tokenv1.LinkDenied:
 		l.Out.Code = f.GetCode()
 	case *tokenv1.LinkAdmitted:

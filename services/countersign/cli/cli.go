@@ -20,6 +20,7 @@ type Commands struct {
 	List   ListCmd   `cmd:"" help:"List the newest requests."`
 	Show   ShowCmd   `cmd:"" help:"Show a request, its signers and all that happened to it."`
 	Watch  WatchCmd  `cmd:"" help:"Follow a request, live, until it is closed."`
+	Amend  AmendCmd  `cmd:"" help:"Change a request while its links are out: addresses, order, deadline, metadata."`
 	Links  LinksCmd  `cmd:"" help:"Issue, reissue and revoke signers' links."`
 	Why    WhyCmd    `cmd:"" help:"Explain who is waited for, why, and what happens next."`
 	Doctor DoctorCmd `cmd:"" help:"Check all that a running Countersign stands on; say what to do about what is not well."`

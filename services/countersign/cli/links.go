@@ -86,8 +86,9 @@ type ReissueCmd struct {
 	Client `embed:""`
 	Seat   `embed:""`
 
-	Reason string `help:"Why." placeholder:"TEXT"`
-	Key    string `help:"Repeating the call with the same key changes nothing more." name:"idempotency-key" placeholder:"TEXT"`
+	Reason   string            `help:"Why." placeholder:"TEXT"`
+	Metadata map[string]string `help:"Metadata of the request to change with it; an empty value removes it." placeholder:"KEY=VALUE"`
+	Key      string            `help:"Repeating the call with the same key changes nothing more." name:"idempotency-key" placeholder:"TEXT"`
 }
 
 // Help teaches by examples.
@@ -106,7 +107,7 @@ func (c *ReissueCmd) Run(ctx context.Context, io *IO) error {
 		if err != nil {
 			return err
 		}
-		answer, err := client.ReissueLink(ctx, &signingv1.ReissueLinkRequest{Id: c.ID, Signer: signer, Reason: c.Reason, IdempotencyKey: c.Key})
+		answer, err := client.ReissueLink(ctx, &signingv1.ReissueLinkRequest{Id: c.ID, Signer: signer, Reason: c.Reason, IdempotencyKey: c.Key, Metadata: c.Metadata})
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
 	"countersign.dev/services/countersign/cli/trail"
@@ -62,6 +63,9 @@ func (c *ShowCmd) tell(io *IO, r *signingv1.RequestView, events []*signingv1.Eve
 		{"profile", r.GetProfile()},
 		{"accepted", io.instant(r.GetAcceptedAt())},
 	}
+	if r.GetDeadline() != nil {
+		rows = append(rows, []string{"deadline", io.instant(r.GetDeadline())})
+	}
 	if r.GetClosedAt() != nil {
 		rows = append(rows, []string{"closed", io.instant(r.GetClosedAt())})
 	}
@@ -85,6 +89,10 @@ func (c *ShowCmd) tell(io *IO, r *signingv1.RequestView, events []*signingv1.Eve
 	}
 	io.print("\nSigners\n")
 	io.table("  ", signerTable(io, r))
+	if rows := lineageTable(io, r); len(rows) > 1 {
+		io.print("\nLinks\n")
+		io.table("  ", rows)
+	}
 	io.print("\nWhat happened\n")
 	io.table("  ", timeline(io, r, events))
 }
@@ -103,6 +111,42 @@ func signerTable(io *IO, r *signingv1.RequestView) [][]string {
 		rows = append(rows, []string{fmt.Sprint(s.GetPosition()), fmt.Sprint(s.GetGroup()), s.GetName(), s.GetEmail(), state, s.GetId(), generation, expires})
 	}
 	return rows
+}
+
+// lineageTable lists the generations of the links that were replaced or ended: why each was made, and how it ended.
+func lineageTable(io *IO, r *signingv1.RequestView) [][]string {
+	rows := [][]string{{"#", "GENERATION", "MADE", "WHY", "OPENED", "EXPIRES", "ENDED"}}
+	for _, s := range r.GetSigners() {
+		for _, g := range s.GetGenerations() {
+			opened, ended := "-", "-"
+			if g.GetOpenedAt() != nil {
+				opened = io.instant(g.GetOpenedAt())
+			}
+			if g.GetEnd() != signingv1.LinkEnd_LINK_END_UNSPECIFIED {
+				ended = enumWords(g.GetEnd().String(), "LINK_END_")
+				if g.GetEndedAt() != nil {
+					ended += " " + io.instant(g.GetEndedAt())
+				}
+				ended += said(g.GetEndReason())
+			}
+			rows = append(rows, []string{
+				fmt.Sprint(s.GetPosition()), fmt.Sprint(g.GetNumber()), io.instant(g.GetMadeAt()),
+				enumWords(g.GetOrigin().String(), "LINK_ORIGIN_") + said(g.GetReason()), opened, io.instant(g.GetExpiresAt()), ended,
+			})
+		}
+	}
+	return rows
+}
+
+func enumWords(name, prefix string) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, prefix)), "_", " ")
+}
+
+func said(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 // timeline is the audit trail in words, with the position of the signer it is about.

@@ -129,7 +129,8 @@ func passing(err error) bool {
 
 func closed(s signingv1.RequestStatus) bool {
 	switch s {
-	case signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, signingv1.RequestStatus_REQUEST_STATUS_DECLINED, signingv1.RequestStatus_REQUEST_STATUS_CANCELLED:
+	case signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, signingv1.RequestStatus_REQUEST_STATUS_DECLINED, signingv1.RequestStatus_REQUEST_STATUS_CANCELLED,
+		signingv1.RequestStatus_REQUEST_STATUS_EXPIRED:
 		return true
 	default:
 		return false

@@ -74,6 +74,8 @@ func (s sampler) states() []Sample {
 		{"superseded", failure.LinkSuperseded, Remedies{Reissue: "/s/sample/new"}},
 		{"used", failure.LinkUsed, Remedies{Verify: "/s/sample/verify", Reissue: "/s/sample/new"}},
 		{"delegated", failure.LinkDelegated, Remedies{}},
+		{"readdressed", failure.LinkReaddressed, Remedies{}},
+		{"deadline-passed", failure.RequestExpired, Remedies{}},
 		{"already-signed", failure.LinkSigned, Remedies{Copy: "/sign/copy.pdf", Proof: "/sign/certificate.pdf"}},
 		{"already-declined", failure.LinkDeclined, Remedies{}},
 		{"cancelled", failure.LinkCancelled, Remedies{}},

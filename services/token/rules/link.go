@@ -36,6 +36,9 @@ func ended(l *tokenv1.Link) error {
 	case tokenv1.LinkStatus_LINK_STATUS_DECLINED:
 		return failure.LinkDeclined
 	case tokenv1.LinkStatus_LINK_STATUS_CLOSED:
+		if l.GetEndReason() == tokenv1.EndReason_END_REASON_DEADLINE {
+			return failure.RequestExpired
+		}
 		return failure.LinkCancelled
 	default:
 		return failure.LinkUnknown
@@ -58,6 +61,28 @@ func held(l *tokenv1.Link, now time.Time) error {
 
 // expired tells whether a link opens nothing new at now.
 func expired(l *tokenv1.Link, now time.Time) bool { return !now.Before(l.GetExpiresAt().AsTime()) }
+
+// overdue tells whether the request's deadline has passed: no new link opens anything either.
+func overdue(l *tokenv1.Link, now time.Time) bool {
+	return l.GetDeadline() != nil && !now.Before(l.GetDeadline().AsTime())
+}
+
+// tooLate is what the holder of an expired link is told.
+func tooLate(l *tokenv1.Link, now time.Time) error {
+	if overdue(l, now) {
+		return failure.RequestExpired
+	}
+	return failure.LinkExpired
+}
+
+// lifetime is when a generation that is made at now expires: after its lifetime, and no later than the request's deadline.
+func lifetime(l *tokenv1.Link, now time.Time) *timestamppb.Timestamp {
+	end := now.Add(l.GetProfile().GetLifetime().AsDuration())
+	if l.GetDeadline() != nil && l.GetDeadline().AsTime().Before(end) {
+		return l.GetDeadline()
+	}
+	return timestamppb.New(end)
+}
 
 // GraceEnd is when a link's grace is over (spec 2.4).
 func GraceEnd(l *tokenv1.Link) time.Time {
@@ -90,6 +115,8 @@ func CheckToken(l *tokenv1.Link, hash, browser []byte, now time.Time) error {
 		return failure.LinkUnknown
 	case generation < l.GetReroutedGeneration():
 		return failure.LinkDelegated
+	case generation < l.GetReaddressedGeneration():
+		return failure.LinkReaddressed
 	}
 	if err := ended(l); err != nil {
 		return err
@@ -100,7 +127,7 @@ func CheckToken(l *tokenv1.Link, hash, browser []byte, now time.Time) error {
 	case l.GetStatus() == tokenv1.LinkStatus_LINK_STATUS_REDEEMED:
 		return CheckSession(l, browser, now)
 	case expired(l, now):
-		return failure.LinkExpired
+		return tooLate(l, now)
 	}
 	return nil
 }
@@ -123,18 +150,18 @@ func CheckSession(l *tokenv1.Link, browser []byte, now time.Time) error {
 	switch {
 	case l.GetSession() == nil:
 		if expired(l, now) {
-			return failure.LinkExpired
+			return tooLate(l, now)
 		}
 		return failure.SessionUnknown
 	case subtle.ConstantTimeCompare(l.GetSession().GetBrowser(), browser) != 1:
 		if expired(l, now) {
-			return failure.LinkExpired
+			return tooLate(l, now)
 		}
 		return failure.LinkUsed
 	case now.Before(SessionEnd(l)):
 		return nil
 	case expired(l, now):
-		return failure.LinkExpired
+		return tooLate(l, now)
 	default:
 		return failure.SessionExpired
 	}
@@ -167,6 +194,8 @@ func EvolveLink(l *tokenv1.Link, fact proto.Message) *tokenv1.Link {
 		l.Id, l.Tenant, l.Position, l.HolderId, l.Profile = f.GetLinkId(), f.GetTenant(), f.GetPosition(), f.GetHolderId(), f.GetProfile()
 		l.RequestId, l.Status, l.Generation = f.GetRequestId(), tokenv1.LinkStatus_LINK_STATUS_OPEN, 1
 		l.IssuedAt, l.ExpiresAt, l.Traceparent = f.GetIssuedAt(), f.GetExpiresAt(), f.GetTraceparent()
+		l.Deadline, l.DeadlineNumber = f.GetDeadline(), f.GetDeadlineNumber()
+		beginGeneration(l, &tokenv1.Generation{Origin: tokenv1.Origin_ORIGIN_ISSUED, At: f.GetIssuedAt()})
 	case *tokenv1.LinkMinted:
 		l.Tokens = append(l.Tokens, &tokenv1.TokenHash{Hash: f.GetHash(), Generation: f.GetGeneration()})
 		l.Tokens = l.GetTokens()[max(0, len(l.GetTokens())-keptTokens):]
@@ -174,50 +203,55 @@ func EvolveLink(l *tokenv1.Link, fact proto.Message) *tokenv1.Link {
 	case *tokenv1.LinkClockStarted:
 		l.ClockStarted, l.ExpiresAt = true, f.GetExpiresAt()
 	case *tokenv1.LinkRedeemed:
-		l.Status, l.Session = tokenv1.LinkStatus_LINK_STATUS_REDEEMED, f.GetSession()
+		begun(l, f.GetSession())
 	case *tokenv1.LinkResumed:
-		l.Status, l.Session = tokenv1.LinkStatus_LINK_STATUS_REDEEMED, f.GetSession()
+		begun(l, f.GetSession())
 	case *tokenv1.LinkReissued:
-		nextGeneration(l, f.GetGeneration(), f.GetExpiresAt())
-		if f.GetReason() == tokenv1.ReissueReason_REISSUE_REASON_SIGNER {
-			l.SignerReissues = append(recent(l, f.GetAt().AsTime()), f.GetAt())
-		}
-		if f.GetSession() != nil {
-			l.Status, l.Session, l.ClockStarted = tokenv1.LinkStatus_LINK_STATUS_REDEEMED, f.GetSession(), true
-		}
+		reissued(l, f)
 	case *tokenv1.LinkRerouted:
-		nextGeneration(l, f.GetGeneration(), f.GetExpiresAt())
-		l.FormerHolderIds, l.HolderId = append(l.FormerHolderIds, f.GetFormerHolderId()), f.GetHolderId()
-		l.ReroutedGeneration, l.SignerReissues = f.GetGeneration(), nil
+		nextGeneration(l, f.GetGeneration(), f.GetExpiresAt(), &tokenv1.Generation{Origin: tokenv1.Origin_ORIGIN_REROUTED, At: f.GetAt()})
+		changeHolder(l, f.GetHolderId(), f.GetFormerHolderId())
+		l.ReroutedGeneration = f.GetGeneration()
+	case *tokenv1.LinkDeadlineMoved:
+		l.Deadline, l.DeadlineNumber, l.ExpiresAt = f.GetDeadline(), f.GetNumber(), f.GetExpiresAt()
 	case *tokenv1.LinkAdmitted:
 		l.Admission = f.GetAdmission()
 	case *tokenv1.LinkSigned:
 		l.Status, l.Admission = tokenv1.LinkStatus_LINK_STATUS_SIGNED, nil
+		endGeneration(l, tokenv1.GenerationEnd_GENERATION_END_USED, f.GetAt(), "")
 	case *tokenv1.LinkDeclined:
 		l.Status, l.Admission = tokenv1.LinkStatus_LINK_STATUS_DECLINED, nil
+		endGeneration(l, tokenv1.GenerationEnd_GENERATION_END_USED, f.GetAt(), "")
 	case *tokenv1.LinkRevoked:
 		l.Status, l.Session, l.EndReason = tokenv1.LinkStatus_LINK_STATUS_REVOKED, nil, f.GetReason()
+		endGeneration(l, tokenv1.GenerationEnd_GENERATION_END_REVOKED, f.GetAt(), f.GetReasonId())
 	case *tokenv1.LinkClosed:
 		l.Status, l.Session, l.EndReason = tokenv1.LinkStatus_LINK_STATUS_CLOSED, nil, f.GetReason()
+		endGeneration(l, tokenv1.GenerationEnd_GENERATION_END_CLOSED, f.GetAt(), "")
 	case *tokenv1.LinkLapsed:
 		l.Lapsed = true
+		endGeneration(l, tokenv1.GenerationEnd_GENERATION_END_LAPSED, f.GetAt(), "")
 	case *tokenv1.LinkDenied:
 		l.DeniedAt = f.GetAt()
+	case *tokenv1.LinkAttention:
+		l.AttentionGeneration = f.GetGeneration()
 	}
 	return l
 }
 
-// nextGeneration rotates a link: what worked before never does again.
-func nextGeneration(l *tokenv1.Link, generation uint32, expires *timestamppb.Timestamp) {
-	l.Generation, l.ExpiresAt, l.Status = generation, expires, tokenv1.LinkStatus_LINK_STATUS_OPEN
-	l.Session, l.Admission, l.ClockStarted, l.Lapsed, l.EndReason = nil, nil, false, false, tokenv1.EndReason_END_REASON_UNSPECIFIED
+// begun binds a link to the session of somebody who is there.
+func begun(l *tokenv1.Link, s *tokenv1.Session) {
+	l.Status, l.Session, l.Unattended = tokenv1.LinkStatus_LINK_STATUS_REDEEMED, s, 0
+	if g := newest(l); g != nil && g.GetOpenedAt() == nil {
+		g.OpenedAt = s.GetStartedAt()
+	}
 }
 
-// recent returns the signer's reissues within the profile's window before now.
-func recent(l *tokenv1.Link, now time.Time) []*timestamppb.Timestamp {
+// recent returns those of some times that are within the profile's reissue window before now.
+func recent(l *tokenv1.Link, times []*timestamppb.Timestamp, now time.Time) []*timestamppb.Timestamp {
 	since := now.Add(-l.GetProfile().GetReissueWindow().AsDuration())
 	var in []*timestamppb.Timestamp
-	for _, at := range l.GetSignerReissues() {
+	for _, at := range times {
 		if at.AsTime().After(since) {
 			in = append(in, at)
 		}
@@ -228,3 +262,16 @@ func recent(l *tokenv1.Link, now time.Time) []*timestamppb.Timestamp {
 // Unsettled tells whether a signature was admitted on a link of which nothing was heard since. It may have been made: once the
 // admission is over, and before the link is rotated, moved or ended, ceremony has to be asked.
 func Unsettled(l *tokenv1.Link) bool { return l.GetAdmission() != nil && ended(l) == nil }
+
+// BusyUntil is when nobody can be at work on a link any more: its session and a signature that is being made are over. The zero time
+// when nobody is.
+func BusyUntil(l *tokenv1.Link) time.Time {
+	if ended(l) != nil {
+		return time.Time{}
+	}
+	end := SessionEnd(l)
+	if until := l.GetAdmission().GetUntil(); until != nil && until.AsTime().After(end) {
+		end = until.AsTime()
+	}
+	return end
+}

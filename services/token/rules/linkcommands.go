@@ -18,6 +18,9 @@ type Issue struct {
 	Profile                             *tokenv1.Profile
 	// Traceparent is the W3C trace context of the issue.
 	Traceparent string
+	// Deadline is the request's, nil for none, and DeadlineNumber the amendment that set it.
+	Deadline       *timestamppb.Timestamp
+	DeadlineNumber uint32
 }
 
 // Decide issues once.
@@ -27,7 +30,8 @@ func (c Issue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	}
 	return &tokenv1.LinkIssued{
 		LinkId: c.LinkID, Tenant: c.Tenant, RequestId: c.RequestID, HolderId: c.HolderID, Position: c.Position, Profile: c.Profile,
-		IssuedAt: timestamppb.New(now), ExpiresAt: timestamppb.New(now.Add(c.Profile.GetLifetime().AsDuration())), Traceparent: c.Traceparent,
+		IssuedAt: timestamppb.New(now), ExpiresAt: lifetime(&tokenv1.Link{Profile: c.Profile, Deadline: c.Deadline}, now),
+		Traceparent: c.Traceparent, Deadline: c.Deadline, DeadlineNumber: c.DeadlineNumber,
 	}, nil
 }
 
@@ -48,9 +52,11 @@ func (c Mint) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	}
 	expires := l.GetExpiresAt()
 	switch {
+	case overdue(l, now):
+		return nil, failure.RequestExpired
 	case !l.GetClockStarted() && l.GetStatus() == tokenv1.LinkStatus_LINK_STATUS_OPEN:
 		// The lifetime begins when the message is out, not when the turn came (spec 2.6). What was opened is out, heard or not.
-		expires = timestamppb.New(now.Add(l.GetProfile().GetLifetime().AsDuration()))
+		expires = lifetime(l, now)
 	case expired(l, now):
 		return nil, failure.LinkExpired
 	}
@@ -120,6 +126,9 @@ func (c Continue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) 
 		return nil, err
 	}
 	if c.HolderID != l.GetHolderId() {
+		if l.GetReaddressedGeneration() > l.GetReroutedGeneration() {
+			return nil, failure.LinkReaddressed
+		}
 		return nil, failure.LinkDelegated
 	}
 	if l.GetSession() != nil && CheckSession(l, c.Browser, now) == nil {
@@ -131,7 +140,10 @@ func (c Continue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) 
 	if !expired(l, now) {
 		return &tokenv1.LinkResumed{Generation: l.GetGeneration(), Session: newSession(l, c.SessionID, c.Browser, now), VerificationId: c.VerificationID}, nil
 	}
-	asked := recent(l, now)
+	if overdue(l, now) {
+		return nil, failure.RequestExpired
+	}
+	asked := recent(l, l.GetSignerReissues(), now)
 	if uint32(len(asked)) >= l.GetProfile().GetReissueLimit() {
 		wait := l.GetProfile().GetReissueWindow().AsDuration()
 		if len(asked) > 0 {
@@ -141,7 +153,7 @@ func (c Continue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) 
 	}
 	return &tokenv1.LinkReissued{
 		FromGeneration: l.GetGeneration(), Generation: l.GetGeneration() + 1, Reason: tokenv1.ReissueReason_REISSUE_REASON_SIGNER,
-		At: timestamppb.New(now), ExpiresAt: timestamppb.New(now.Add(l.GetProfile().GetLifetime().AsDuration())),
+		At: timestamppb.New(now), ExpiresAt: lifetime(l, now),
 		Session: newSession(l, c.SessionID, c.Browser, now), VerificationId: c.VerificationID,
 	}, nil
 }
@@ -151,6 +163,8 @@ type Reissue struct {
 	Reason tokenv1.ReissueReason
 	// Generation is the one to replace; 0 is whichever is there.
 	Generation uint32
+	// ReasonID is the vault's id of the platform's words.
+	ReasonID string
 }
 
 // Decide rotates in one step, whatever the link's state, unless it is final. A reminder does not throw out who is at work.
@@ -167,9 +181,12 @@ func (c Reissue) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	if err := held(l, now); err != nil {
 		return nil, err
 	}
+	if overdue(l, now) {
+		return nil, failure.RequestExpired
+	}
 	return &tokenv1.LinkReissued{
 		FromGeneration: l.GetGeneration(), Generation: l.GetGeneration() + 1, Reason: c.Reason,
-		At: timestamppb.New(now), ExpiresAt: timestamppb.New(now.Add(l.GetProfile().GetLifetime().AsDuration())),
+		At: timestamppb.New(now), ExpiresAt: lifetime(l, now), ReasonId: c.ReasonID,
 	}, nil
 }
 
@@ -182,7 +199,7 @@ type Reroute struct {
 
 // Decide does nothing where the signer was faster.
 func (c Reroute) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
-	if final(l) || c.Generation != l.GetGeneration() || c.HolderID == l.GetHolderId() {
+	if final(l) || c.Generation != l.GetGeneration() || c.HolderID == l.GetHolderId() || overdue(l, now) {
 		return nil, nil
 	}
 	if err := held(l, now); err != nil {
@@ -190,7 +207,7 @@ func (c Reroute) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	}
 	return &tokenv1.LinkRerouted{
 		Generation: l.GetGeneration() + 1, HolderId: c.HolderID, FormerHolderId: l.GetHolderId(), EscalationId: c.EscalationID,
-		ExpiresAt: timestamppb.New(now.Add(l.GetProfile().GetLifetime().AsDuration())),
+		At: timestamppb.New(now), ExpiresAt: lifetime(l, now),
 	}, nil
 }
 
@@ -223,26 +240,30 @@ func (c Admit) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 type MarkSigned struct{}
 
 // Decide believes it: the signature was admitted before it was made.
-func (MarkSigned) Decide(l *tokenv1.Link, _ time.Time) (proto.Message, error) {
+func (MarkSigned) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	if final(l) {
 		return nil, nil
 	}
-	return &tokenv1.LinkSigned{Generation: l.GetGeneration()}, nil
+	return &tokenv1.LinkSigned{Generation: l.GetGeneration(), At: timestamppb.New(now)}, nil
 }
 
 // MarkDeclined follows a refusal to sign.
 type MarkDeclined struct{ ReasonID string }
 
 // Decide believes it.
-func (c MarkDeclined) Decide(l *tokenv1.Link, _ time.Time) (proto.Message, error) {
+func (c MarkDeclined) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	if final(l) {
 		return nil, nil
 	}
-	return &tokenv1.LinkDeclined{Generation: l.GetGeneration(), ReasonId: c.ReasonID}, nil
+	return &tokenv1.LinkDeclined{Generation: l.GetGeneration(), ReasonId: c.ReasonID, At: timestamppb.New(now)}, nil
 }
 
 // Revoke withdraws a link until it is reissued.
-type Revoke struct{ Reason tokenv1.EndReason }
+type Revoke struct {
+	Reason tokenv1.EndReason
+	// ReasonID is the vault's id of the platform's words.
+	ReasonID string
+}
 
 // Decide waits for a signature that is being made.
 func (c Revoke) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
@@ -255,7 +276,7 @@ func (c Revoke) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	if err := held(l, now); err != nil {
 		return nil, err
 	}
-	return &tokenv1.LinkRevoked{Reason: c.Reason}, nil
+	return &tokenv1.LinkRevoked{Reason: c.Reason, At: timestamppb.New(now), ReasonId: c.ReasonID}, nil
 }
 
 // Close ends a link whose request ended without it.
@@ -269,19 +290,7 @@ func (c Close) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
 	if err := held(l, now); err != nil {
 		return nil, err
 	}
-	return &tokenv1.LinkClosed{Reason: c.Reason}, nil
-}
-
-// Lapse states the end of a generation's lifetime.
-type Lapse struct{}
-
-// Decide states it once, when it is due.
-func (Lapse) Decide(l *tokenv1.Link, now time.Time) (proto.Message, error) {
-	due := Deadline(l)
-	if due.IsZero() || now.Before(due) {
-		return nil, nil
-	}
-	return &tokenv1.LinkLapsed{Generation: l.GetGeneration()}, nil
+	return &tokenv1.LinkClosed{Reason: c.Reason, At: timestamppb.New(now)}, nil
 }
 
 // Deny states that somebody was refused.

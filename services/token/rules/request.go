@@ -41,6 +41,8 @@ func MayAdmit(r *tokenv1.Request, now time.Time) error {
 	switch {
 	case r.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED:
 		return failure.RequestUnknown
+	case r.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_EXPIRED:
+		return failure.RequestExpired
 	case closed(r):
 		return failure.LinkCancelled
 	case r.GetCancelBegunUntil() != nil && now.Before(r.GetCancelBegunUntil().AsTime()):
@@ -70,6 +72,10 @@ func EvolveRequest(r *tokenv1.Request, fact proto.Message) *tokenv1.Request {
 	case *tokenv1.RequestCancelled:
 		r.Status, r.ClosedAt, r.CloseReasonId = signingv1.RequestStatus_REQUEST_STATUS_CANCELLED, f.GetAt(), f.GetReasonId()
 		r.CancelBegunUntil = nil
+	case *tokenv1.RequestAmended:
+		amend(r, f)
+	case *tokenv1.RequestExpired:
+		r.Status, r.ClosedAt, r.CancelBegunUntil = signingv1.RequestStatus_REQUEST_STATUS_EXPIRED, f.GetAt(), nil
 	}
 	return r
 }
@@ -77,7 +83,7 @@ func EvolveRequest(r *tokenv1.Request, fact proto.Message) *tokenv1.Request {
 func openGroup(r *tokenv1.Request, group uint32) {
 	r.Group = group
 	for _, s := range r.GetSeats() {
-		if s.GetGroup() == group {
+		if s.GetGroup() == group && s.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_WAITING {
 			s.Status = tokenv1.SeatStatus_SEAT_STATUS_OPEN
 		}
 	}
@@ -167,7 +173,8 @@ func (c SeatDeclined) Decide(r *tokenv1.Request, now time.Time) (proto.Message, 
 // writes the admission first and reads the request after; whoever cancels writes this first and reads the links after: one of them sees the other.
 type BeginCancel struct{}
 
-// Decide refuses for a request that ended otherwise; one that is cancelled already needs nothing.
+// Decide refuses for a request that ended otherwise; one that is cancelled already needs nothing. The end of a deadline begins the
+// same way.
 func (BeginCancel) Decide(r *tokenv1.Request, now time.Time) (proto.Message, error) {
 	switch {
 	case r.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED:
@@ -194,6 +201,11 @@ func MayCancel(seat *tokenv1.Seat, l *tokenv1.Link, now time.Time) error {
 	return nil
 }
 
+// shut tells whether BeginCancel keeps signatures out, and will for CancelSpare more.
+func shut(r *tokenv1.Request, now time.Time) bool {
+	return r.GetCancelBegunUntil() != nil && now.Add(CancelSpare).Before(r.GetCancelBegunUntil().AsTime())
+}
+
 // Cancel withdraws a request.
 type Cancel struct{ ReasonID string }
 
@@ -206,7 +218,7 @@ func (c Cancel) Decide(r *tokenv1.Request, now time.Time) (proto.Message, error)
 		return nil, nil
 	case closed(r):
 		return nil, failure.RequestClosed
-	case r.GetCancelBegunUntil() == nil || !now.Add(CancelSpare).Before(r.GetCancelBegunUntil().AsTime()):
+	case !shut(r, now):
 		return nil, failure.LinkBusy
 	}
 	return &tokenv1.RequestCancelled{ReasonId: c.ReasonID, At: timestamppb.New(now)}, nil

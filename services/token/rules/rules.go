@@ -6,12 +6,15 @@
 //	-Accept-> in progress -SeatSigned-> in progress ... -SeatSigned-> completed
 //	                      -SeatDeclined-> declined
 //	                      -BeginCancel-> in progress (nothing is admitted) -Cancel-> cancelled
+//	                                                                       -Expire-> expired (the deadline has passed)
+//	                      -Amend-> in progress
 //
 // The life of a link, one signer position of a request (spec 2). A generation is what a reissue or a reroute makes:
 //
 //	-Issue-> open -Redeem-> redeemed -MarkSigned-> signed
 //	         open, redeemed -Revoke-> revoked
-//	         open, redeemed, revoked -Reissue, Reroute-> open, next generation
+//	         open, redeemed, revoked -Reissue, Reroute, Readdress-> open, next generation
+//	         open, redeemed -Lapse-> lapsed; next generation where the profile replaces what lapses
 //	         open, redeemed -Continue-> redeemed, in this browser; next generation when the lifetime is over
 //	         anything not final -MarkDeclined-> declined, -Close-> closed
 //

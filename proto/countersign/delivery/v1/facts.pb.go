@@ -39,6 +39,8 @@ const (
 	Kind_KIND_COMPLETED   Kind = 8
 	Kind_KIND_DECLINED    Kind = 9
 	Kind_KIND_CANCELLED   Kind = 10
+	// To the old address: it no longer counts.
+	Kind_KIND_ADDRESS_CHANGED Kind = 11
 )
 
 // Enum value maps for Kind.
@@ -55,19 +57,21 @@ var (
 		8:  "KIND_COMPLETED",
 		9:  "KIND_DECLINED",
 		10: "KIND_CANCELLED",
+		11: "KIND_ADDRESS_CHANGED",
 	}
 	Kind_value = map[string]int32{
-		"KIND_UNSPECIFIED": 0,
-		"KIND_LINK":        1,
-		"KIND_REISSUED":    2,
-		"KIND_ALTERNATE":   3,
-		"KIND_REMINDER":    4,
-		"KIND_PARTIAL":     5,
-		"KIND_CODE":        6,
-		"KIND_MANAGER":     7,
-		"KIND_COMPLETED":   8,
-		"KIND_DECLINED":    9,
-		"KIND_CANCELLED":   10,
+		"KIND_UNSPECIFIED":     0,
+		"KIND_LINK":            1,
+		"KIND_REISSUED":        2,
+		"KIND_ALTERNATE":       3,
+		"KIND_REMINDER":        4,
+		"KIND_PARTIAL":         5,
+		"KIND_CODE":            6,
+		"KIND_MANAGER":         7,
+		"KIND_COMPLETED":       8,
+		"KIND_DECLINED":        9,
+		"KIND_CANCELLED":       10,
+		"KIND_ADDRESS_CHANGED": 11,
 	}
 )
 
@@ -924,7 +928,7 @@ const file_countersign_delivery_v1_facts_proto_rawDesc = "" +
 	"diagnostic\x18\x06 \x01(\tR\n" +
 	"diagnostic\"%\n" +
 	"\x0fDeliverySkipped\x12\x12\n" +
-	"\x04code\x18\x01 \x01(\tR\x04code*\xd3\x01\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code*\xed\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_LINK\x10\x01\x12\x11\n" +
@@ -937,7 +941,8 @@ const file_countersign_delivery_v1_facts_proto_rawDesc = "" +
 	"\x0eKIND_COMPLETED\x10\b\x12\x11\n" +
 	"\rKIND_DECLINED\x10\t\x12\x12\n" +
 	"\x0eKIND_CANCELLED\x10\n" +
-	"*5\n" +
+	"\x12\x18\n" +
+	"\x14KIND_ADDRESS_CHANGED\x10\v*5\n" +
 	"\aChannel\x12\x17\n" +
 	"\x13CHANNEL_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCHANNEL_EMAIL\x10\x01*\x98\x01\n" +

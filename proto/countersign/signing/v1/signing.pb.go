@@ -37,6 +37,8 @@ const (
 	RequestStatus_REQUEST_STATUS_COMPLETED   RequestStatus = 2
 	RequestStatus_REQUEST_STATUS_DECLINED    RequestStatus = 3
 	RequestStatus_REQUEST_STATUS_CANCELLED   RequestStatus = 4
+	// The deadline passed before everybody had signed.
+	RequestStatus_REQUEST_STATUS_EXPIRED RequestStatus = 5
 )
 
 // Enum value maps for RequestStatus.
@@ -47,6 +49,7 @@ var (
 		2: "REQUEST_STATUS_COMPLETED",
 		3: "REQUEST_STATUS_DECLINED",
 		4: "REQUEST_STATUS_CANCELLED",
+		5: "REQUEST_STATUS_EXPIRED",
 	}
 	RequestStatus_value = map[string]int32{
 		"REQUEST_STATUS_UNSPECIFIED": 0,
@@ -54,6 +57,7 @@ var (
 		"REQUEST_STATUS_COMPLETED":   2,
 		"REQUEST_STATUS_DECLINED":    3,
 		"REQUEST_STATUS_CANCELLED":   4,
+		"REQUEST_STATUS_EXPIRED":     5,
 	}
 )
 
@@ -166,7 +170,9 @@ type SigningRequest struct {
 	// Who signs.
 	Signers []*Signer `protobuf:"bytes,8,rep,name=signers,proto3" json:"signers,omitempty"`
 	// Anything the platform wants back with the outcome; kept in the vault.
-	Metadata      map[string]string `protobuf:"bytes,9,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Metadata map[string]string `protobuf:"bytes,9,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it passes, an unfinished request expires, and no link outlives it; at most five years ahead. Absent: there is none.
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +266,13 @@ func (x *SigningRequest) GetSigners() []*Signer {
 func (x *SigningRequest) GetMetadata() map[string]string {
 	if x != nil {
 		return x.Metadata
+	}
+	return nil
+}
+
+func (x *SigningRequest) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
 	}
 	return nil
 }
@@ -488,19 +501,21 @@ func (x *Signer) GetManager() *Person {
 
 // RequestView is a request as its platform sees it.
 type RequestView struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Reference     string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
-	Title         string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	Status        RequestStatus          `protobuf:"varint,4,opt,name=status,proto3,enum=countersign.signing.v1.RequestStatus" json:"status,omitempty"`
-	Profile       string                 `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
-	Integration   string                 `protobuf:"bytes,6,opt,name=integration,proto3" json:"integration,omitempty"`
-	Template      string                 `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
-	Documents     []*DocumentView        `protobuf:"bytes,8,rep,name=documents,proto3" json:"documents,omitempty"`
-	Signers       []*SignerView          `protobuf:"bytes,9,rep,name=signers,proto3" json:"signers,omitempty"`
-	AcceptedAt    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`
-	ClosedAt      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=closed_at,json=closedAt,proto3" json:"closed_at,omitempty"`
-	Metadata      map[string]string      `protobuf:"bytes,12,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reference   string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	Title       string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	Status      RequestStatus          `protobuf:"varint,4,opt,name=status,proto3,enum=countersign.signing.v1.RequestStatus" json:"status,omitempty"`
+	Profile     string                 `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	Integration string                 `protobuf:"bytes,6,opt,name=integration,proto3" json:"integration,omitempty"`
+	Template    string                 `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
+	Documents   []*DocumentView        `protobuf:"bytes,8,rep,name=documents,proto3" json:"documents,omitempty"`
+	Signers     []*SignerView          `protobuf:"bytes,9,rep,name=signers,proto3" json:"signers,omitempty"`
+	AcceptedAt  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`
+	ClosedAt    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=closed_at,json=closedAt,proto3" json:"closed_at,omitempty"`
+	Metadata    map[string]string      `protobuf:"bytes,12,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Absent: there is none.
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -619,6 +634,13 @@ func (x *RequestView) GetMetadata() map[string]string {
 	return nil
 }
 
+func (x *RequestView) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
 // DocumentView is a document as its platform sees it.
 type DocumentView struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -707,7 +729,9 @@ type SignerView struct {
 	// Whether an alternate holds this position now.
 	Alternate bool `protobuf:"varint,9,opt,name=alternate,proto3" json:"alternate,omitempty"`
 	// Id of the person who holds this position: another one after an alternate took it, or the address was changed.
-	Holder        string `protobuf:"bytes,20,opt,name=holder,proto3" json:"holder,omitempty"`
+	Holder string `protobuf:"bytes,20,opt,name=holder,proto3" json:"holder,omitempty"`
+	// The newest generations of the link, oldest first; at most 20. The audit trail has all.
+	Generations   []*LinkGeneration `protobuf:"bytes,10,rep,name=generations,proto3" json:"generations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +834,13 @@ func (x *SignerView) GetHolder() string {
 		return x.Holder
 	}
 	return ""
+}
+
+func (x *SignerView) GetGenerations() []*LinkGeneration {
+	if x != nil {
+		return x.Generations
+	}
+	return nil
 }
 
 type CreateRequest struct {
@@ -1405,6 +1436,50 @@ func (x *CancelResponse) GetRequest() *RequestView {
 	return nil
 }
 
+type AmendResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *RequestView           `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AmendResponse) Reset() {
+	*x = AmendResponse{}
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AmendResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AmendResponse) ProtoMessage() {}
+
+func (x *AmendResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AmendResponse.ProtoReflect.Descriptor instead.
+func (*AmendResponse) Descriptor() ([]byte, []int) {
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AmendResponse) GetRequest() *RequestView {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 type ReissueLinkRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1414,13 +1489,15 @@ type ReissueLinkRequest struct {
 	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
 	// header Idempotency-Key, and the id of a CloudEvent, are the same thing. Empty: every call counts.
 	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Metadata of the request to change with it, as Amend takes it.
+	Metadata      map[string]string `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReissueLinkRequest) Reset() {
 	*x = ReissueLinkRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1509,7 @@ func (x *ReissueLinkRequest) String() string {
 func (*ReissueLinkRequest) ProtoMessage() {}
 
 func (x *ReissueLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1522,7 @@ func (x *ReissueLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueLinkRequest.ProtoReflect.Descriptor instead.
 func (*ReissueLinkRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{18}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReissueLinkRequest) GetId() string {
@@ -1476,6 +1553,13 @@ func (x *ReissueLinkRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *ReissueLinkRequest) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
 type ReissueLinkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Signer        *SignerView            `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
@@ -1485,7 +1569,7 @@ type ReissueLinkResponse struct {
 
 func (x *ReissueLinkResponse) Reset() {
 	*x = ReissueLinkResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1581,7 @@ func (x *ReissueLinkResponse) String() string {
 func (*ReissueLinkResponse) ProtoMessage() {}
 
 func (x *ReissueLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1594,7 @@ func (x *ReissueLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueLinkResponse.ProtoReflect.Descriptor instead.
 func (*ReissueLinkResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{19}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReissueLinkResponse) GetSigner() *SignerView {
@@ -1534,7 +1618,7 @@ type RevokeLinkRequest struct {
 
 func (x *RevokeLinkRequest) Reset() {
 	*x = RevokeLinkRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1630,7 @@ func (x *RevokeLinkRequest) String() string {
 func (*RevokeLinkRequest) ProtoMessage() {}
 
 func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1643,7 @@ func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkRequest.ProtoReflect.Descriptor instead.
 func (*RevokeLinkRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{20}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokeLinkRequest) GetId() string {
@@ -1599,7 +1683,7 @@ type RevokeLinkResponse struct {
 
 func (x *RevokeLinkResponse) Reset() {
 	*x = RevokeLinkResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1695,7 @@ func (x *RevokeLinkResponse) String() string {
 func (*RevokeLinkResponse) ProtoMessage() {}
 
 func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1708,7 @@ func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkResponse.ProtoReflect.Descriptor instead.
 func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{21}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RevokeLinkResponse) GetSigner() *SignerView {
@@ -1648,7 +1732,7 @@ type IssueLinkRequest struct {
 
 func (x *IssueLinkRequest) Reset() {
 	*x = IssueLinkRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1744,7 @@ func (x *IssueLinkRequest) String() string {
 func (*IssueLinkRequest) ProtoMessage() {}
 
 func (x *IssueLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1757,7 @@ func (x *IssueLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueLinkRequest.ProtoReflect.Descriptor instead.
 func (*IssueLinkRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{22}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *IssueLinkRequest) GetId() string {
@@ -1709,7 +1793,7 @@ type IssueLinkResponse struct {
 
 func (x *IssueLinkResponse) Reset() {
 	*x = IssueLinkResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1805,7 @@ func (x *IssueLinkResponse) String() string {
 func (*IssueLinkResponse) ProtoMessage() {}
 
 func (x *IssueLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1818,7 @@ func (x *IssueLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueLinkResponse.ProtoReflect.Descriptor instead.
 func (*IssueLinkResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{23}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *IssueLinkResponse) GetPath() string {
@@ -1762,7 +1846,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1858,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1871,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{24}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1814,7 +1898,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1910,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1923,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{25}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WatchResponse) GetOutcome() *Outcome {
@@ -1859,7 +1943,7 @@ func (x *WatchResponse) GetCursor() uint64 {
 // Outcome is what a platform is told on outcome.<tenant>.<request id> (decisions 21). It carries no personal data.
 type Outcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// accepted, rejected, progress, completed, declined, cancelled, escalated.
+	// accepted, rejected, progress, amended, attention, escalated, completed, declined, cancelled, expired.
 	Event     string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
 	RequestId string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	At        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
@@ -1877,7 +1961,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1973,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +1986,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{26}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Outcome) GetEvent() string {
@@ -1972,7 +2056,7 @@ type FieldProblem struct {
 
 func (x *FieldProblem) Reset() {
 	*x = FieldProblem{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2068,7 @@ func (x *FieldProblem) String() string {
 func (*FieldProblem) ProtoMessage() {}
 
 func (x *FieldProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2081,7 @@ func (x *FieldProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldProblem.ProtoReflect.Descriptor instead.
 func (*FieldProblem) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{27}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FieldProblem) GetPath() string {
@@ -2018,7 +2102,7 @@ var File_countersign_signing_v1_signing_proto protoreflect.FileDescriptor
 
 const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\n" +
-	"$countersign/signing/v1/signing.proto\x12\x16countersign.signing.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xd7\x04\n" +
+	"$countersign/signing/v1/signing.proto\x12\x16countersign.signing.v1\x1a\x1bbuf/validate/validate.proto\x1a\"countersign/signing/v1/amend.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xa0\x05\n" +
 	"\x0eSigningRequest\x12(\n" +
 	"\treference\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\treference\x12 \n" +
@@ -2032,7 +2116,9 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10\x01R\tdocuments\x12D\n" +
 	"\asigners\x18\b \x03(\v2\x1e.countersign.signing.v1.SignerB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x102R\asigners\x12i\n" +
-	"\bmetadata\x18\t \x03(\v24.countersign.signing.v1.SigningRequest.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\bR\bmetadata\x1a;\n" +
+	"\bmetadata\x18\t \x03(\v24.countersign.signing.v1.SigningRequest.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\bR\bmetadata\x12G\n" +
+	"\bdeadline\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampB\x0f\xbaH\f\xb2\x01\t\x1a\a\b\xff\x82\xd1\xff\xaf\aR\bdeadline\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"R\n" +
@@ -2058,7 +2144,7 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\n" +
 	"alternates\x18\x06 \x03(\v2\x1e.countersign.signing.v1.PersonB\b\xbaH\x05\x92\x01\x02\x10\x05R\n" +
 	"alternates\x128\n" +
-	"\amanager\x18\a \x01(\v2\x1e.countersign.signing.v1.PersonR\amanager\"\xec\x04\n" +
+	"\amanager\x18\a \x01(\v2\x1e.countersign.signing.v1.PersonR\amanager\"\xa4\x05\n" +
 	"\vRequestView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\treference\x18\x02 \x01(\tR\treference\x12\x14\n" +
@@ -2073,7 +2159,8 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"acceptedAt\x127\n" +
 	"\tclosed_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bclosedAt\x12M\n" +
-	"\bmetadata\x18\f \x03(\v21.countersign.signing.v1.RequestView.MetadataEntryR\bmetadata\x1a;\n" +
+	"\bmetadata\x18\f \x03(\v21.countersign.signing.v1.RequestView.MetadataEntryR\bmetadata\x126\n" +
+	"\bdeadline\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
@@ -2081,7 +2168,7 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x10presented_sha256\x18\x02 \x01(\tR\x0fpresentedSha256\x12#\n" +
 	"\rsigned_sha256\x18\x03 \x01(\tR\fsignedSha256\x12\x14\n" +
-	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xc7\x02\n" +
+	"\x05pages\x18\x04 \x01(\rR\x05pages\"\x91\x03\n" +
 	"\n" +
 	"SignerView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
@@ -2096,7 +2183,9 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1c\n" +
 	"\talternate\x18\t \x01(\bR\talternate\x12\x16\n" +
-	"\x06holder\x18\x14 \x01(\tR\x06holder\"\x8c\x01\n" +
+	"\x06holder\x18\x14 \x01(\tR\x06holder\x12H\n" +
+	"\vgenerations\x18\n" +
+	" \x03(\v2&.countersign.signing.v1.LinkGenerationR\vgenerations\"\x8c\x01\n" +
 	"\rCreateRequest\x12H\n" +
 	"\arequest\x18\x01 \x01(\v2&.countersign.signing.v1.SigningRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\x121\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"i\n" +
@@ -2132,12 +2221,18 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\x121\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"O\n" +
 	"\x0eCancelResponse\x12=\n" +
-	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\"\xbe\x01\n" +
+	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\"N\n" +
+	"\rAmendResponse\x12=\n" +
+	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\"\xea\x02\n" +
 	"\x12ReissueLinkRequest\x120\n" +
 	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12!\n" +
 	"\x06signer\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06signer\x12 \n" +
 	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\x121\n" +
-	"\x0fidempotency_key\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"Q\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\x12m\n" +
+	"\bmetadata\x18\x05 \x03(\v28.countersign.signing.v1.ReissueLinkRequest.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\bR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Q\n" +
 	"\x13ReissueLinkResponse\x12:\n" +
 	"\x06signer\x18\x01 \x01(\v2\".countersign.signing.v1.SignerViewR\x06signer\"\xbd\x01\n" +
 	"\x11RevokeLinkRequest\x120\n" +
@@ -2173,13 +2268,14 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x06fields\x18\b \x03(\v2$.countersign.signing.v1.FieldProblemR\x06fields\"<\n" +
 	"\fFieldProblem\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
-	"\aproblem\x18\x02 \x01(\tR\aproblem*\xa8\x01\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem*\xc4\x01\n" +
 	"\rRequestStatus\x12\x1e\n" +
 	"\x1aREQUEST_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREQUEST_STATUS_IN_PROGRESS\x10\x01\x12\x1c\n" +
 	"\x18REQUEST_STATUS_COMPLETED\x10\x02\x12\x1b\n" +
 	"\x17REQUEST_STATUS_DECLINED\x10\x03\x12\x1c\n" +
-	"\x18REQUEST_STATUS_CANCELLED\x10\x04*\xd1\x01\n" +
+	"\x18REQUEST_STATUS_CANCELLED\x10\x04\x12\x1a\n" +
+	"\x16REQUEST_STATUS_EXPIRED\x10\x05*\xd1\x01\n" +
 	"\fSignerStatus\x12\x1d\n" +
 	"\x19SIGNER_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15SIGNER_STATUS_WAITING\x10\x01\x12\x1a\n" +
@@ -2187,14 +2283,16 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x14SIGNER_STATUS_OPENED\x10\x03\x12\x18\n" +
 	"\x14SIGNER_STATUS_SIGNED\x10\x04\x12\x1a\n" +
 	"\x16SIGNER_STATUS_DECLINED\x10\x05\x12\x1b\n" +
-	"\x17SIGNER_STATUS_WITHDRAWN\x10\x062\xc1\t\n" +
+	"\x17SIGNER_STATUS_WITHDRAWN\x10\x062\xbe\n" +
+	"\n" +
 	"\x15SigningRequestService\x12\x7f\n" +
 	"\x06Create\x12%.countersign.signing.v1.CreateRequest\x1a&.countersign.signing.v1.CreateResponse\"&\x82\xd3\xe4\x93\x02 :\arequestb\arequest\"\f/v1/requests\x12r\n" +
 	"\x03Get\x12\".countersign.signing.v1.GetRequest\x1a#.countersign.signing.v1.GetResponse\"\"\x82\xd3\xe4\x93\x02\x1cb\arequest\x12\x11/v1/requests/{id}\x12g\n" +
 	"\x04List\x12#.countersign.signing.v1.ListRequest\x1a$.countersign.signing.v1.ListResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/requests\x12\x85\x01\n" +
 	"\n" +
 	"ListEvents\x12).countersign.signing.v1.ListEventsRequest\x1a*.countersign.signing.v1.ListEventsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/requests/{id}/events\x12\x85\x01\n" +
-	"\x06Cancel\x12%.countersign.signing.v1.CancelRequest\x1a&.countersign.signing.v1.CancelResponse\",\x82\xd3\xe4\x93\x02&:\x01*b\arequest\"\x18/v1/requests/{id}:cancel\x12\xa5\x01\n" +
+	"\x06Cancel\x12%.countersign.signing.v1.CancelRequest\x1a&.countersign.signing.v1.CancelResponse\",\x82\xd3\xe4\x93\x02&:\x01*b\arequest\"\x18/v1/requests/{id}:cancel\x12{\n" +
+	"\x05Amend\x12$.countersign.signing.v1.AmendRequest\x1a%.countersign.signing.v1.AmendResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*b\arequest2\x11/v1/requests/{id}\x12\xa5\x01\n" +
 	"\vReissueLink\x12*.countersign.signing.v1.ReissueLinkRequest\x1a+.countersign.signing.v1.ReissueLinkResponse\"=\x82\xd3\xe4\x93\x027:\x01*b\x06signer\"*/v1/requests/{id}/signers/{signer}:reissue\x12\xa1\x01\n" +
 	"\n" +
 	"RevokeLink\x12).countersign.signing.v1.RevokeLinkRequest\x1a*.countersign.signing.v1.RevokeLinkResponse\"<\x82\xd3\xe4\x93\x026:\x01*b\x06signer\")/v1/requests/{id}/signers/{signer}:revoke\x12\x95\x01\n" +
@@ -2214,7 +2312,7 @@ func file_countersign_signing_v1_signing_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_signing_v1_signing_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_countersign_signing_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_countersign_signing_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_countersign_signing_v1_signing_proto_goTypes = []any{
 	(RequestStatus)(0),            // 0: countersign.signing.v1.RequestStatus
 	(SignerStatus)(0),             // 1: countersign.signing.v1.SignerStatus
@@ -2236,74 +2334,85 @@ var file_countersign_signing_v1_signing_proto_goTypes = []any{
 	(*Event)(nil),                 // 17: countersign.signing.v1.Event
 	(*CancelRequest)(nil),         // 18: countersign.signing.v1.CancelRequest
 	(*CancelResponse)(nil),        // 19: countersign.signing.v1.CancelResponse
-	(*ReissueLinkRequest)(nil),    // 20: countersign.signing.v1.ReissueLinkRequest
-	(*ReissueLinkResponse)(nil),   // 21: countersign.signing.v1.ReissueLinkResponse
-	(*RevokeLinkRequest)(nil),     // 22: countersign.signing.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),    // 23: countersign.signing.v1.RevokeLinkResponse
-	(*IssueLinkRequest)(nil),      // 24: countersign.signing.v1.IssueLinkRequest
-	(*IssueLinkResponse)(nil),     // 25: countersign.signing.v1.IssueLinkResponse
-	(*WatchRequest)(nil),          // 26: countersign.signing.v1.WatchRequest
-	(*WatchResponse)(nil),         // 27: countersign.signing.v1.WatchResponse
-	(*Outcome)(nil),               // 28: countersign.signing.v1.Outcome
-	(*FieldProblem)(nil),          // 29: countersign.signing.v1.FieldProblem
-	nil,                           // 30: countersign.signing.v1.SigningRequest.MetadataEntry
-	nil,                           // 31: countersign.signing.v1.RequestView.MetadataEntry
-	(*money.Money)(nil),           // 32: google.type.Money
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*AmendResponse)(nil),         // 20: countersign.signing.v1.AmendResponse
+	(*ReissueLinkRequest)(nil),    // 21: countersign.signing.v1.ReissueLinkRequest
+	(*ReissueLinkResponse)(nil),   // 22: countersign.signing.v1.ReissueLinkResponse
+	(*RevokeLinkRequest)(nil),     // 23: countersign.signing.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),    // 24: countersign.signing.v1.RevokeLinkResponse
+	(*IssueLinkRequest)(nil),      // 25: countersign.signing.v1.IssueLinkRequest
+	(*IssueLinkResponse)(nil),     // 26: countersign.signing.v1.IssueLinkResponse
+	(*WatchRequest)(nil),          // 27: countersign.signing.v1.WatchRequest
+	(*WatchResponse)(nil),         // 28: countersign.signing.v1.WatchResponse
+	(*Outcome)(nil),               // 29: countersign.signing.v1.Outcome
+	(*FieldProblem)(nil),          // 30: countersign.signing.v1.FieldProblem
+	nil,                           // 31: countersign.signing.v1.SigningRequest.MetadataEntry
+	nil,                           // 32: countersign.signing.v1.RequestView.MetadataEntry
+	nil,                           // 33: countersign.signing.v1.ReissueLinkRequest.MetadataEntry
+	(*money.Money)(nil),           // 34: google.type.Money
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*LinkGeneration)(nil),        // 36: countersign.signing.v1.LinkGeneration
+	(*AmendRequest)(nil),          // 37: countersign.signing.v1.AmendRequest
 }
 var file_countersign_signing_v1_signing_proto_depIdxs = []int32{
-	32, // 0: countersign.signing.v1.SigningRequest.value:type_name -> google.type.Money
+	34, // 0: countersign.signing.v1.SigningRequest.value:type_name -> google.type.Money
 	3,  // 1: countersign.signing.v1.SigningRequest.documents:type_name -> countersign.signing.v1.Document
 	5,  // 2: countersign.signing.v1.SigningRequest.signers:type_name -> countersign.signing.v1.Signer
-	30, // 3: countersign.signing.v1.SigningRequest.metadata:type_name -> countersign.signing.v1.SigningRequest.MetadataEntry
-	4,  // 4: countersign.signing.v1.Signer.alternates:type_name -> countersign.signing.v1.Person
-	4,  // 5: countersign.signing.v1.Signer.manager:type_name -> countersign.signing.v1.Person
-	0,  // 6: countersign.signing.v1.RequestView.status:type_name -> countersign.signing.v1.RequestStatus
-	7,  // 7: countersign.signing.v1.RequestView.documents:type_name -> countersign.signing.v1.DocumentView
-	8,  // 8: countersign.signing.v1.RequestView.signers:type_name -> countersign.signing.v1.SignerView
-	33, // 9: countersign.signing.v1.RequestView.accepted_at:type_name -> google.protobuf.Timestamp
-	33, // 10: countersign.signing.v1.RequestView.closed_at:type_name -> google.protobuf.Timestamp
-	31, // 11: countersign.signing.v1.RequestView.metadata:type_name -> countersign.signing.v1.RequestView.MetadataEntry
-	1,  // 12: countersign.signing.v1.SignerView.status:type_name -> countersign.signing.v1.SignerStatus
-	33, // 13: countersign.signing.v1.SignerView.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 14: countersign.signing.v1.CreateRequest.request:type_name -> countersign.signing.v1.SigningRequest
-	6,  // 15: countersign.signing.v1.CreateResponse.request:type_name -> countersign.signing.v1.RequestView
-	6,  // 16: countersign.signing.v1.GetResponse.request:type_name -> countersign.signing.v1.RequestView
-	0,  // 17: countersign.signing.v1.ListRequest.status:type_name -> countersign.signing.v1.RequestStatus
-	6,  // 18: countersign.signing.v1.ListResponse.requests:type_name -> countersign.signing.v1.RequestView
-	17, // 19: countersign.signing.v1.ListEventsResponse.events:type_name -> countersign.signing.v1.Event
-	33, // 20: countersign.signing.v1.Event.at:type_name -> google.protobuf.Timestamp
-	6,  // 21: countersign.signing.v1.CancelResponse.request:type_name -> countersign.signing.v1.RequestView
-	8,  // 22: countersign.signing.v1.ReissueLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
-	8,  // 23: countersign.signing.v1.RevokeLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
-	33, // 24: countersign.signing.v1.IssueLinkResponse.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 25: countersign.signing.v1.WatchResponse.outcome:type_name -> countersign.signing.v1.Outcome
-	33, // 26: countersign.signing.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	0,  // 27: countersign.signing.v1.Outcome.status:type_name -> countersign.signing.v1.RequestStatus
-	29, // 28: countersign.signing.v1.Outcome.fields:type_name -> countersign.signing.v1.FieldProblem
-	9,  // 29: countersign.signing.v1.SigningRequestService.Create:input_type -> countersign.signing.v1.CreateRequest
-	11, // 30: countersign.signing.v1.SigningRequestService.Get:input_type -> countersign.signing.v1.GetRequest
-	13, // 31: countersign.signing.v1.SigningRequestService.List:input_type -> countersign.signing.v1.ListRequest
-	15, // 32: countersign.signing.v1.SigningRequestService.ListEvents:input_type -> countersign.signing.v1.ListEventsRequest
-	18, // 33: countersign.signing.v1.SigningRequestService.Cancel:input_type -> countersign.signing.v1.CancelRequest
-	20, // 34: countersign.signing.v1.SigningRequestService.ReissueLink:input_type -> countersign.signing.v1.ReissueLinkRequest
-	22, // 35: countersign.signing.v1.SigningRequestService.RevokeLink:input_type -> countersign.signing.v1.RevokeLinkRequest
-	24, // 36: countersign.signing.v1.SigningRequestService.IssueLink:input_type -> countersign.signing.v1.IssueLinkRequest
-	26, // 37: countersign.signing.v1.SigningRequestService.Watch:input_type -> countersign.signing.v1.WatchRequest
-	10, // 38: countersign.signing.v1.SigningRequestService.Create:output_type -> countersign.signing.v1.CreateResponse
-	12, // 39: countersign.signing.v1.SigningRequestService.Get:output_type -> countersign.signing.v1.GetResponse
-	14, // 40: countersign.signing.v1.SigningRequestService.List:output_type -> countersign.signing.v1.ListResponse
-	16, // 41: countersign.signing.v1.SigningRequestService.ListEvents:output_type -> countersign.signing.v1.ListEventsResponse
-	19, // 42: countersign.signing.v1.SigningRequestService.Cancel:output_type -> countersign.signing.v1.CancelResponse
-	21, // 43: countersign.signing.v1.SigningRequestService.ReissueLink:output_type -> countersign.signing.v1.ReissueLinkResponse
-	23, // 44: countersign.signing.v1.SigningRequestService.RevokeLink:output_type -> countersign.signing.v1.RevokeLinkResponse
-	25, // 45: countersign.signing.v1.SigningRequestService.IssueLink:output_type -> countersign.signing.v1.IssueLinkResponse
-	27, // 46: countersign.signing.v1.SigningRequestService.Watch:output_type -> countersign.signing.v1.WatchResponse
-	38, // [38:47] is the sub-list for method output_type
-	29, // [29:38] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	31, // 3: countersign.signing.v1.SigningRequest.metadata:type_name -> countersign.signing.v1.SigningRequest.MetadataEntry
+	35, // 4: countersign.signing.v1.SigningRequest.deadline:type_name -> google.protobuf.Timestamp
+	4,  // 5: countersign.signing.v1.Signer.alternates:type_name -> countersign.signing.v1.Person
+	4,  // 6: countersign.signing.v1.Signer.manager:type_name -> countersign.signing.v1.Person
+	0,  // 7: countersign.signing.v1.RequestView.status:type_name -> countersign.signing.v1.RequestStatus
+	7,  // 8: countersign.signing.v1.RequestView.documents:type_name -> countersign.signing.v1.DocumentView
+	8,  // 9: countersign.signing.v1.RequestView.signers:type_name -> countersign.signing.v1.SignerView
+	35, // 10: countersign.signing.v1.RequestView.accepted_at:type_name -> google.protobuf.Timestamp
+	35, // 11: countersign.signing.v1.RequestView.closed_at:type_name -> google.protobuf.Timestamp
+	32, // 12: countersign.signing.v1.RequestView.metadata:type_name -> countersign.signing.v1.RequestView.MetadataEntry
+	35, // 13: countersign.signing.v1.RequestView.deadline:type_name -> google.protobuf.Timestamp
+	1,  // 14: countersign.signing.v1.SignerView.status:type_name -> countersign.signing.v1.SignerStatus
+	35, // 15: countersign.signing.v1.SignerView.expires_at:type_name -> google.protobuf.Timestamp
+	36, // 16: countersign.signing.v1.SignerView.generations:type_name -> countersign.signing.v1.LinkGeneration
+	2,  // 17: countersign.signing.v1.CreateRequest.request:type_name -> countersign.signing.v1.SigningRequest
+	6,  // 18: countersign.signing.v1.CreateResponse.request:type_name -> countersign.signing.v1.RequestView
+	6,  // 19: countersign.signing.v1.GetResponse.request:type_name -> countersign.signing.v1.RequestView
+	0,  // 20: countersign.signing.v1.ListRequest.status:type_name -> countersign.signing.v1.RequestStatus
+	6,  // 21: countersign.signing.v1.ListResponse.requests:type_name -> countersign.signing.v1.RequestView
+	17, // 22: countersign.signing.v1.ListEventsResponse.events:type_name -> countersign.signing.v1.Event
+	35, // 23: countersign.signing.v1.Event.at:type_name -> google.protobuf.Timestamp
+	6,  // 24: countersign.signing.v1.CancelResponse.request:type_name -> countersign.signing.v1.RequestView
+	6,  // 25: countersign.signing.v1.AmendResponse.request:type_name -> countersign.signing.v1.RequestView
+	33, // 26: countersign.signing.v1.ReissueLinkRequest.metadata:type_name -> countersign.signing.v1.ReissueLinkRequest.MetadataEntry
+	8,  // 27: countersign.signing.v1.ReissueLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
+	8,  // 28: countersign.signing.v1.RevokeLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
+	35, // 29: countersign.signing.v1.IssueLinkResponse.expires_at:type_name -> google.protobuf.Timestamp
+	29, // 30: countersign.signing.v1.WatchResponse.outcome:type_name -> countersign.signing.v1.Outcome
+	35, // 31: countersign.signing.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	0,  // 32: countersign.signing.v1.Outcome.status:type_name -> countersign.signing.v1.RequestStatus
+	30, // 33: countersign.signing.v1.Outcome.fields:type_name -> countersign.signing.v1.FieldProblem
+	9,  // 34: countersign.signing.v1.SigningRequestService.Create:input_type -> countersign.signing.v1.CreateRequest
+	11, // 35: countersign.signing.v1.SigningRequestService.Get:input_type -> countersign.signing.v1.GetRequest
+	13, // 36: countersign.signing.v1.SigningRequestService.List:input_type -> countersign.signing.v1.ListRequest
+	15, // 37: countersign.signing.v1.SigningRequestService.ListEvents:input_type -> countersign.signing.v1.ListEventsRequest
+	18, // 38: countersign.signing.v1.SigningRequestService.Cancel:input_type -> countersign.signing.v1.CancelRequest
+	37, // 39: countersign.signing.v1.SigningRequestService.Amend:input_type -> countersign.signing.v1.AmendRequest
+	21, // 40: countersign.signing.v1.SigningRequestService.ReissueLink:input_type -> countersign.signing.v1.ReissueLinkRequest
+	23, // 41: countersign.signing.v1.SigningRequestService.RevokeLink:input_type -> countersign.signing.v1.RevokeLinkRequest
+	25, // 42: countersign.signing.v1.SigningRequestService.IssueLink:input_type -> countersign.signing.v1.IssueLinkRequest
+	27, // 43: countersign.signing.v1.SigningRequestService.Watch:input_type -> countersign.signing.v1.WatchRequest
+	10, // 44: countersign.signing.v1.SigningRequestService.Create:output_type -> countersign.signing.v1.CreateResponse
+	12, // 45: countersign.signing.v1.SigningRequestService.Get:output_type -> countersign.signing.v1.GetResponse
+	14, // 46: countersign.signing.v1.SigningRequestService.List:output_type -> countersign.signing.v1.ListResponse
+	16, // 47: countersign.signing.v1.SigningRequestService.ListEvents:output_type -> countersign.signing.v1.ListEventsResponse
+	19, // 48: countersign.signing.v1.SigningRequestService.Cancel:output_type -> countersign.signing.v1.CancelResponse
+	20, // 49: countersign.signing.v1.SigningRequestService.Amend:output_type -> countersign.signing.v1.AmendResponse
+	22, // 50: countersign.signing.v1.SigningRequestService.ReissueLink:output_type -> countersign.signing.v1.ReissueLinkResponse
+	24, // 51: countersign.signing.v1.SigningRequestService.RevokeLink:output_type -> countersign.signing.v1.RevokeLinkResponse
+	26, // 52: countersign.signing.v1.SigningRequestService.IssueLink:output_type -> countersign.signing.v1.IssueLinkResponse
+	28, // 53: countersign.signing.v1.SigningRequestService.Watch:output_type -> countersign.signing.v1.WatchResponse
+	44, // [44:54] is the sub-list for method output_type
+	34, // [34:44] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_countersign_signing_v1_signing_proto_init() }
@@ -2311,13 +2420,14 @@ func file_countersign_signing_v1_signing_proto_init() {
 	if File_countersign_signing_v1_signing_proto != nil {
 		return
 	}
+	file_countersign_signing_v1_amend_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_signing_v1_signing_proto_rawDesc), len(file_countersign_signing_v1_signing_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

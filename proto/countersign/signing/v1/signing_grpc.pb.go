@@ -27,6 +27,7 @@ const (
 	SigningRequestService_List_FullMethodName        = "/countersign.signing.v1.SigningRequestService/List"
 	SigningRequestService_ListEvents_FullMethodName  = "/countersign.signing.v1.SigningRequestService/ListEvents"
 	SigningRequestService_Cancel_FullMethodName      = "/countersign.signing.v1.SigningRequestService/Cancel"
+	SigningRequestService_Amend_FullMethodName       = "/countersign.signing.v1.SigningRequestService/Amend"
 	SigningRequestService_ReissueLink_FullMethodName = "/countersign.signing.v1.SigningRequestService/ReissueLink"
 	SigningRequestService_RevokeLink_FullMethodName  = "/countersign.signing.v1.SigningRequestService/RevokeLink"
 	SigningRequestService_IssueLink_FullMethodName   = "/countersign.signing.v1.SigningRequestService/IssueLink"
@@ -49,6 +50,10 @@ type SigningRequestServiceClient interface {
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// Cancel ends a request; its links stop working at once.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// Amend changes a request while its links are out: addresses, the order of who still waits, the deadline, metadata (spec 1.3).
+	// A signer whose address changes gets a new link there, the one before is dead at once, and the old address is told. The same
+	// amendment again changes nothing.
+	Amend(ctx context.Context, in *AmendRequest, opts ...grpc.CallOption) (*AmendResponse, error)
 	// ReissueLink gives a signer a new link, sent to the address on record; the one before never works again.
 	ReissueLink(ctx context.Context, in *ReissueLinkRequest, opts ...grpc.CallOption) (*ReissueLinkResponse, error)
 	// RevokeLink withdraws a signer's link until it is reissued.
@@ -112,6 +117,16 @@ func (c *signingRequestServiceClient) Cancel(ctx context.Context, in *CancelRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelResponse)
 	err := c.cc.Invoke(ctx, SigningRequestService_Cancel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signingRequestServiceClient) Amend(ctx context.Context, in *AmendRequest, opts ...grpc.CallOption) (*AmendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AmendResponse)
+	err := c.cc.Invoke(ctx, SigningRequestService_Amend_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +198,10 @@ type SigningRequestServiceServer interface {
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// Cancel ends a request; its links stop working at once.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// Amend changes a request while its links are out: addresses, the order of who still waits, the deadline, metadata (spec 1.3).
+	// A signer whose address changes gets a new link there, the one before is dead at once, and the old address is told. The same
+	// amendment again changes nothing.
+	Amend(context.Context, *AmendRequest) (*AmendResponse, error)
 	// ReissueLink gives a signer a new link, sent to the address on record; the one before never works again.
 	ReissueLink(context.Context, *ReissueLinkRequest) (*ReissueLinkResponse, error)
 	// RevokeLink withdraws a signer's link until it is reissued.
@@ -216,6 +235,9 @@ func (UnimplementedSigningRequestServiceServer) ListEvents(context.Context, *Lis
 }
 func (UnimplementedSigningRequestServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedSigningRequestServiceServer) Amend(context.Context, *AmendRequest) (*AmendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Amend not implemented")
 }
 func (UnimplementedSigningRequestServiceServer) ReissueLink(context.Context, *ReissueLinkRequest) (*ReissueLinkResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReissueLink not implemented")
@@ -340,6 +362,24 @@ func _SigningRequestService_Cancel_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SigningRequestService_Amend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AmendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SigningRequestServiceServer).Amend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SigningRequestService_Amend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SigningRequestServiceServer).Amend(ctx, req.(*AmendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SigningRequestService_ReissueLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReissueLinkRequest)
 	if err := dec(in); err != nil {
@@ -431,6 +471,10 @@ var SigningRequestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _SigningRequestService_Cancel_Handler,
+		},
+		{
+			MethodName: "Amend",
+			Handler:    _SigningRequestService_Amend_Handler,
 		},
 		{
 			MethodName: "ReissueLink",

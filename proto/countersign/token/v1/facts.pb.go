@@ -145,6 +145,136 @@ func (LinkStatus) EnumDescriptor() ([]byte, []int) {
 	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{1}
 }
 
+// Origin is why a generation was made.
+type Origin int32
+
+const (
+	Origin_ORIGIN_UNSPECIFIED     Origin = 0
+	Origin_ORIGIN_ISSUED          Origin = 1
+	Origin_ORIGIN_SIGNER          Origin = 2
+	Origin_ORIGIN_PLATFORM        Origin = 3
+	Origin_ORIGIN_REMINDER        Origin = 4
+	Origin_ORIGIN_POLICY          Origin = 5
+	Origin_ORIGIN_AUTOMATIC       Origin = 6
+	Origin_ORIGIN_ADDRESS_CHANGED Origin = 7
+	Origin_ORIGIN_REROUTED        Origin = 8
+)
+
+// Enum value maps for Origin.
+var (
+	Origin_name = map[int32]string{
+		0: "ORIGIN_UNSPECIFIED",
+		1: "ORIGIN_ISSUED",
+		2: "ORIGIN_SIGNER",
+		3: "ORIGIN_PLATFORM",
+		4: "ORIGIN_REMINDER",
+		5: "ORIGIN_POLICY",
+		6: "ORIGIN_AUTOMATIC",
+		7: "ORIGIN_ADDRESS_CHANGED",
+		8: "ORIGIN_REROUTED",
+	}
+	Origin_value = map[string]int32{
+		"ORIGIN_UNSPECIFIED":     0,
+		"ORIGIN_ISSUED":          1,
+		"ORIGIN_SIGNER":          2,
+		"ORIGIN_PLATFORM":        3,
+		"ORIGIN_REMINDER":        4,
+		"ORIGIN_POLICY":          5,
+		"ORIGIN_AUTOMATIC":       6,
+		"ORIGIN_ADDRESS_CHANGED": 7,
+		"ORIGIN_REROUTED":        8,
+	}
+)
+
+func (x Origin) Enum() *Origin {
+	p := new(Origin)
+	*p = x
+	return p
+}
+
+func (x Origin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Origin) Descriptor() protoreflect.EnumDescriptor {
+	return file_countersign_token_v1_facts_proto_enumTypes[2].Descriptor()
+}
+
+func (Origin) Type() protoreflect.EnumType {
+	return &file_countersign_token_v1_facts_proto_enumTypes[2]
+}
+
+func (x Origin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Origin.Descriptor instead.
+func (Origin) EnumDescriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{2}
+}
+
+// GenerationEnd is how a generation came to its end; the first end stands.
+type GenerationEnd int32
+
+const (
+	GenerationEnd_GENERATION_END_UNSPECIFIED GenerationEnd = 0
+	// A newer generation took its place.
+	GenerationEnd_GENERATION_END_SUPERSEDED GenerationEnd = 1
+	// Its signer signed or declined.
+	GenerationEnd_GENERATION_END_USED    GenerationEnd = 2
+	GenerationEnd_GENERATION_END_LAPSED  GenerationEnd = 3
+	GenerationEnd_GENERATION_END_REVOKED GenerationEnd = 4
+	// The request ended.
+	GenerationEnd_GENERATION_END_CLOSED GenerationEnd = 5
+)
+
+// Enum value maps for GenerationEnd.
+var (
+	GenerationEnd_name = map[int32]string{
+		0: "GENERATION_END_UNSPECIFIED",
+		1: "GENERATION_END_SUPERSEDED",
+		2: "GENERATION_END_USED",
+		3: "GENERATION_END_LAPSED",
+		4: "GENERATION_END_REVOKED",
+		5: "GENERATION_END_CLOSED",
+	}
+	GenerationEnd_value = map[string]int32{
+		"GENERATION_END_UNSPECIFIED": 0,
+		"GENERATION_END_SUPERSEDED":  1,
+		"GENERATION_END_USED":        2,
+		"GENERATION_END_LAPSED":      3,
+		"GENERATION_END_REVOKED":     4,
+		"GENERATION_END_CLOSED":      5,
+	}
+)
+
+func (x GenerationEnd) Enum() *GenerationEnd {
+	p := new(GenerationEnd)
+	*p = x
+	return p
+}
+
+func (x GenerationEnd) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GenerationEnd) Descriptor() protoreflect.EnumDescriptor {
+	return file_countersign_token_v1_facts_proto_enumTypes[3].Descriptor()
+}
+
+func (GenerationEnd) Type() protoreflect.EnumType {
+	return &file_countersign_token_v1_facts_proto_enumTypes[3]
+}
+
+func (x GenerationEnd) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GenerationEnd.Descriptor instead.
+func (GenerationEnd) EnumDescriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{3}
+}
+
 // EndReason is why a link stopped working.
 type EndReason int32
 
@@ -153,6 +283,7 @@ const (
 	EndReason_END_REASON_PLATFORM            EndReason = 1
 	EndReason_END_REASON_CANCELLED           EndReason = 2
 	EndReason_END_REASON_DECLINED_BY_ANOTHER EndReason = 3
+	EndReason_END_REASON_DEADLINE            EndReason = 4
 )
 
 // Enum value maps for EndReason.
@@ -162,12 +293,14 @@ var (
 		1: "END_REASON_PLATFORM",
 		2: "END_REASON_CANCELLED",
 		3: "END_REASON_DECLINED_BY_ANOTHER",
+		4: "END_REASON_DEADLINE",
 	}
 	EndReason_value = map[string]int32{
 		"END_REASON_UNSPECIFIED":         0,
 		"END_REASON_PLATFORM":            1,
 		"END_REASON_CANCELLED":           2,
 		"END_REASON_DECLINED_BY_ANOTHER": 3,
+		"END_REASON_DEADLINE":            4,
 	}
 )
 
@@ -182,11 +315,11 @@ func (x EndReason) String() string {
 }
 
 func (EndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_countersign_token_v1_facts_proto_enumTypes[2].Descriptor()
+	return file_countersign_token_v1_facts_proto_enumTypes[4].Descriptor()
 }
 
 func (EndReason) Type() protoreflect.EnumType {
-	return &file_countersign_token_v1_facts_proto_enumTypes[2]
+	return &file_countersign_token_v1_facts_proto_enumTypes[4]
 }
 
 func (x EndReason) Number() protoreflect.EnumNumber {
@@ -195,18 +328,20 @@ func (x EndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EndReason.Descriptor instead.
 func (EndReason) EnumDescriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{2}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{4}
 }
 
 // ReissueReason is why a link was replaced.
 type ReissueReason int32
 
 const (
-	ReissueReason_REISSUE_REASON_UNSPECIFIED ReissueReason = 0
-	ReissueReason_REISSUE_REASON_SIGNER      ReissueReason = 1
-	ReissueReason_REISSUE_REASON_PLATFORM    ReissueReason = 2
-	ReissueReason_REISSUE_REASON_REMINDER    ReissueReason = 3
-	ReissueReason_REISSUE_REASON_POLICY      ReissueReason = 4
+	ReissueReason_REISSUE_REASON_UNSPECIFIED     ReissueReason = 0
+	ReissueReason_REISSUE_REASON_SIGNER          ReissueReason = 1
+	ReissueReason_REISSUE_REASON_PLATFORM        ReissueReason = 2
+	ReissueReason_REISSUE_REASON_REMINDER        ReissueReason = 3
+	ReissueReason_REISSUE_REASON_POLICY          ReissueReason = 4
+	ReissueReason_REISSUE_REASON_AUTOMATIC       ReissueReason = 5
+	ReissueReason_REISSUE_REASON_ADDRESS_CHANGED ReissueReason = 6
 )
 
 // Enum value maps for ReissueReason.
@@ -217,13 +352,17 @@ var (
 		2: "REISSUE_REASON_PLATFORM",
 		3: "REISSUE_REASON_REMINDER",
 		4: "REISSUE_REASON_POLICY",
+		5: "REISSUE_REASON_AUTOMATIC",
+		6: "REISSUE_REASON_ADDRESS_CHANGED",
 	}
 	ReissueReason_value = map[string]int32{
-		"REISSUE_REASON_UNSPECIFIED": 0,
-		"REISSUE_REASON_SIGNER":      1,
-		"REISSUE_REASON_PLATFORM":    2,
-		"REISSUE_REASON_REMINDER":    3,
-		"REISSUE_REASON_POLICY":      4,
+		"REISSUE_REASON_UNSPECIFIED":     0,
+		"REISSUE_REASON_SIGNER":          1,
+		"REISSUE_REASON_PLATFORM":        2,
+		"REISSUE_REASON_REMINDER":        3,
+		"REISSUE_REASON_POLICY":          4,
+		"REISSUE_REASON_AUTOMATIC":       5,
+		"REISSUE_REASON_ADDRESS_CHANGED": 6,
 	}
 )
 
@@ -238,11 +377,11 @@ func (x ReissueReason) String() string {
 }
 
 func (ReissueReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_countersign_token_v1_facts_proto_enumTypes[3].Descriptor()
+	return file_countersign_token_v1_facts_proto_enumTypes[5].Descriptor()
 }
 
 func (ReissueReason) Type() protoreflect.EnumType {
-	return &file_countersign_token_v1_facts_proto_enumTypes[3]
+	return &file_countersign_token_v1_facts_proto_enumTypes[5]
 }
 
 func (x ReissueReason) Number() protoreflect.EnumNumber {
@@ -251,7 +390,7 @@ func (x ReissueReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReissueReason.Descriptor instead.
 func (ReissueReason) EnumDescriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{3}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{5}
 }
 
 // Profile is an expiration profile as it was when a request took it (spec 2.3).
@@ -268,9 +407,11 @@ type Profile struct {
 	// Level a signer must reach before signing (spec 5.1).
 	Assurance uint32 `protobuf:"varint,7,opt,name=assurance,proto3" json:"assurance,omitempty"`
 	// How long a session may do nothing; none is for ever.
-	Idle          *durationpb.Duration `protobuf:"bytes,8,opt,name=idle,proto3" json:"idle,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Idle *durationpb.Duration `protobuf:"bytes,8,opt,name=idle,proto3" json:"idle,omitempty"`
+	// Whether a link that lapsed is replaced without being asked for, at most reissue_limit times before somebody opens one.
+	AutomaticReissue bool `protobuf:"varint,11,opt,name=automatic_reissue,json=automaticReissue,proto3" json:"automatic_reissue,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Profile) Reset() {
@@ -359,6 +500,13 @@ func (x *Profile) GetIdle() *durationpb.Duration {
 	return nil
 }
 
+func (x *Profile) GetAutomaticReissue() bool {
+	if x != nil {
+		return x.AutomaticReissue
+	}
+	return false
+}
+
 // Request is the state of a signing request.
 type Request struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -383,8 +531,12 @@ type Request struct {
 	CloseReasonId string `protobuf:"bytes,15,opt,name=close_reason_id,json=closeReasonId,proto3" json:"close_reason_id,omitempty"`
 	// While a cancellation is being decided, until this instant, no signature is admitted.
 	CancelBegunUntil *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=cancel_begun_until,json=cancelBegunUntil,proto3" json:"cancel_begun_until,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// No link outlives it; when it passes, an unfinished request expires. Absent: there is none.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// How often it was amended.
+	Amendments    uint32 `protobuf:"varint,18,opt,name=amendments,proto3" json:"amendments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Request) Reset() {
@@ -529,6 +681,20 @@ func (x *Request) GetCancelBegunUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Request) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *Request) GetAmendments() uint32 {
+	if x != nil {
+		return x.Amendments
+	}
+	return 0
+}
+
 // RequestDocument is a document of a request, by reference.
 type RequestDocument struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -612,9 +778,11 @@ type Seat struct {
 	ManagerId    string     `protobuf:"bytes,6,opt,name=manager_id,json=managerId,proto3" json:"manager_id,omitempty"`
 	Status       SeatStatus `protobuf:"varint,7,opt,name=status,proto3,enum=countersign.token.v1.SeatStatus" json:"status,omitempty"`
 	// Salted commitments to name and email (signer.name, signer.email).
-	Commitments   map[string][]byte `protobuf:"bytes,8,rep,name=commitments,proto3" json:"commitments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Commitments map[string][]byte `protobuf:"bytes,8,rep,name=commitments,proto3" json:"commitments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The link's generation that made person_id the signer; 0 for who was asked first.
+	PersonGeneration uint32 `protobuf:"varint,9,opt,name=person_generation,json=personGeneration,proto3" json:"person_generation,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Seat) Reset() {
@@ -701,6 +869,13 @@ func (x *Seat) GetCommitments() map[string][]byte {
 		return x.Commitments
 	}
 	return nil
+}
+
+func (x *Seat) GetPersonGeneration() uint32 {
+	if x != nil {
+		return x.PersonGeneration
+	}
+	return 0
 }
 
 // RequestAccepted begins a request; its first group's turn has come.
@@ -1038,6 +1213,236 @@ func (x *RequestCancelled) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// RequestAmended says what a platform changed while the request goes on (spec 1.3). What is absent stayed as it was.
+type RequestAmended struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rises by one with every amendment of the request.
+	Number   uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	At       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Seats    []*SeatAmended         `protobuf:"bytes,4,rep,name=seats,proto3" json:"seats,omitempty"`
+	// Vault id of the words and metadata that hold from now on.
+	PrivateId string `protobuf:"bytes,5,opt,name=private_id,json=privateId,proto3" json:"private_id,omitempty"`
+	// Vault id of the platform's reason.
+	ReasonId      string `protobuf:"bytes,6,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestAmended) Reset() {
+	*x = RequestAmended{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestAmended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestAmended) ProtoMessage() {}
+
+func (x *RequestAmended) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestAmended.ProtoReflect.Descriptor instead.
+func (*RequestAmended) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RequestAmended) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *RequestAmended) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *RequestAmended) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *RequestAmended) GetSeats() []*SeatAmended {
+	if x != nil {
+		return x.Seats
+	}
+	return nil
+}
+
+func (x *RequestAmended) GetPrivateId() string {
+	if x != nil {
+		return x.PrivateId
+	}
+	return ""
+}
+
+func (x *RequestAmended) GetReasonId() string {
+	if x != nil {
+		return x.ReasonId
+	}
+	return ""
+}
+
+// SeatAmended is what changed about one seat.
+type SeatAmended struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	LinkId   string                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Position uint32                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	// 0 where the group stayed.
+	Group uint32 `protobuf:"varint,3,opt,name=group,proto3" json:"group,omitempty"`
+	// Who signs from now on; empty where it is who it was.
+	PersonId string `protobuf:"bytes,4,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	// Generation of the link that was made for that person; 0 before a link was issued.
+	Generation uint32 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Salted commitments that hold from now on; empty where they stayed.
+	Commitments   map[string][]byte `protobuf:"bytes,6,rep,name=commitments,proto3" json:"commitments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeatAmended) Reset() {
+	*x = SeatAmended{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeatAmended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeatAmended) ProtoMessage() {}
+
+func (x *SeatAmended) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeatAmended.ProtoReflect.Descriptor instead.
+func (*SeatAmended) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SeatAmended) GetLinkId() string {
+	if x != nil {
+		return x.LinkId
+	}
+	return ""
+}
+
+func (x *SeatAmended) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *SeatAmended) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *SeatAmended) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
+}
+
+func (x *SeatAmended) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *SeatAmended) GetCommitments() map[string][]byte {
+	if x != nil {
+		return x.Commitments
+	}
+	return nil
+}
+
+// RequestExpired says that the deadline passed before everybody had signed.
+type RequestExpired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestExpired) Reset() {
+	*x = RequestExpired{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestExpired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestExpired) ProtoMessage() {}
+
+func (x *RequestExpired) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestExpired.ProtoReflect.Descriptor instead.
+func (*RequestExpired) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RequestExpired) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *RequestExpired) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
 // Link is the state of a link: one signer position of one request (decisions 1).
 type Link struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1073,14 +1478,26 @@ type Link struct {
 	// Newest generation that a reroute made: tokens of older ones belonged to somebody else.
 	ReroutedGeneration uint32 `protobuf:"varint,20,opt,name=rerouted_generation,json=reroutedGeneration,proto3" json:"rerouted_generation,omitempty"`
 	// W3C trace context under which it was issued.
-	Traceparent   string `protobuf:"bytes,21,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Traceparent string `protobuf:"bytes,21,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// The request's deadline, and the number of the amendment that set it: a newer one is never undone by an older one.
+	Deadline       *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	DeadlineNumber uint32                 `protobuf:"varint,23,opt,name=deadline_number,json=deadlineNumber,proto3" json:"deadline_number,omitempty"`
+	// Newest generation that a changed address made: tokens of older ones went to an address that no longer counts.
+	ReaddressedGeneration uint32 `protobuf:"varint,24,opt,name=readdressed_generation,json=readdressedGeneration,proto3" json:"readdressed_generation,omitempty"`
+	// When links were replaced without being asked for, within the window, and how many since somebody last opened one.
+	AutomaticReissues []*timestamppb.Timestamp `protobuf:"bytes,25,rep,name=automatic_reissues,json=automaticReissues,proto3" json:"automatic_reissues,omitempty"`
+	Unattended        uint32                   `protobuf:"varint,26,opt,name=unattended,proto3" json:"unattended,omitempty"`
+	// Newest generation of which the sender was told that the signer may have no more links.
+	AttentionGeneration uint32 `protobuf:"varint,27,opt,name=attention_generation,json=attentionGeneration,proto3" json:"attention_generation,omitempty"`
+	// The newest generations, oldest first; at most 20.
+	Lineage       []*Generation `protobuf:"bytes,28,rep,name=lineage,proto3" json:"lineage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1509,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[10]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1522,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{10}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Link) GetId() string {
@@ -1255,6 +1672,167 @@ func (x *Link) GetTraceparent() string {
 	return ""
 }
 
+func (x *Link) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *Link) GetDeadlineNumber() uint32 {
+	if x != nil {
+		return x.DeadlineNumber
+	}
+	return 0
+}
+
+func (x *Link) GetReaddressedGeneration() uint32 {
+	if x != nil {
+		return x.ReaddressedGeneration
+	}
+	return 0
+}
+
+func (x *Link) GetAutomaticReissues() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.AutomaticReissues
+	}
+	return nil
+}
+
+func (x *Link) GetUnattended() uint32 {
+	if x != nil {
+		return x.Unattended
+	}
+	return 0
+}
+
+func (x *Link) GetAttentionGeneration() uint32 {
+	if x != nil {
+		return x.AttentionGeneration
+	}
+	return 0
+}
+
+func (x *Link) GetLineage() []*Generation {
+	if x != nil {
+		return x.Lineage
+	}
+	return nil
+}
+
+// Generation is what is remembered of one generation of a link.
+type Generation struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Origin Origin                 `protobuf:"varint,2,opt,name=origin,proto3,enum=countersign.token.v1.Origin" json:"origin,omitempty"`
+	At     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	// As it was when the generation ended; of the present one the link knows.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// When its session began.
+	OpenedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=opened_at,json=openedAt,proto3" json:"opened_at,omitempty"`
+	End      GenerationEnd          `protobuf:"varint,6,opt,name=end,proto3,enum=countersign.token.v1.GenerationEnd" json:"end,omitempty"`
+	EndedAt  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	// Vault ids of the platform's reasons to make and to end it.
+	ReasonId      string `protobuf:"bytes,8,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
+	EndReasonId   string `protobuf:"bytes,9,opt,name=end_reason_id,json=endReasonId,proto3" json:"end_reason_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Generation) Reset() {
+	*x = Generation{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Generation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Generation) ProtoMessage() {}
+
+func (x *Generation) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Generation.ProtoReflect.Descriptor instead.
+func (*Generation) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Generation) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Generation) GetOrigin() Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return Origin_ORIGIN_UNSPECIFIED
+}
+
+func (x *Generation) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Generation) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Generation) GetOpenedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OpenedAt
+	}
+	return nil
+}
+
+func (x *Generation) GetEnd() GenerationEnd {
+	if x != nil {
+		return x.End
+	}
+	return GenerationEnd_GENERATION_END_UNSPECIFIED
+}
+
+func (x *Generation) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *Generation) GetReasonId() string {
+	if x != nil {
+		return x.ReasonId
+	}
+	return ""
+}
+
+func (x *Generation) GetEndReasonId() string {
+	if x != nil {
+		return x.EndReasonId
+	}
+	return ""
+}
+
 // TokenHash is what is kept of a token.
 type TokenHash struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1266,7 +1844,7 @@ type TokenHash struct {
 
 func (x *TokenHash) Reset() {
 	*x = TokenHash{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1856,7 @@ func (x *TokenHash) String() string {
 func (*TokenHash) ProtoMessage() {}
 
 func (x *TokenHash) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[11]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1869,7 @@ func (x *TokenHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHash.ProtoReflect.Descriptor instead.
 func (*TokenHash) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{11}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TokenHash) GetHash() []byte {
@@ -1323,7 +1901,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1913,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[12]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1926,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{12}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Session) GetId() string {
@@ -1390,7 +1968,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1980,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1993,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{13}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Admission) GetId() string {
@@ -1444,14 +2022,17 @@ type LinkIssued struct {
 	RequestId string                 `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	IssuedAt  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
 	// W3C trace context of the issue, by which later visits continue the story.
-	Traceparent   string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// The request's deadline, and the number of the amendment that set it.
+	Deadline       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	DeadlineNumber uint32                 `protobuf:"varint,11,opt,name=deadline_number,json=deadlineNumber,proto3" json:"deadline_number,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LinkIssued) Reset() {
 	*x = LinkIssued{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +2044,7 @@ func (x *LinkIssued) String() string {
 func (*LinkIssued) ProtoMessage() {}
 
 func (x *LinkIssued) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +2057,7 @@ func (x *LinkIssued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkIssued.ProtoReflect.Descriptor instead.
 func (*LinkIssued) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{14}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LinkIssued) GetLinkId() string {
@@ -1542,6 +2123,20 @@ func (x *LinkIssued) GetTraceparent() string {
 	return ""
 }
 
+func (x *LinkIssued) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *LinkIssued) GetDeadlineNumber() uint32 {
+	if x != nil {
+		return x.DeadlineNumber
+	}
+	return 0
+}
+
 // LinkMinted says that a token was made for a message.
 type LinkMinted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1555,7 +2150,7 @@ type LinkMinted struct {
 
 func (x *LinkMinted) Reset() {
 	*x = LinkMinted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +2162,7 @@ func (x *LinkMinted) String() string {
 func (*LinkMinted) ProtoMessage() {}
 
 func (x *LinkMinted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +2175,7 @@ func (x *LinkMinted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkMinted.ProtoReflect.Descriptor instead.
 func (*LinkMinted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{15}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LinkMinted) GetGeneration() uint32 {
@@ -1622,7 +2217,7 @@ type LinkClockStarted struct {
 
 func (x *LinkClockStarted) Reset() {
 	*x = LinkClockStarted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +2229,7 @@ func (x *LinkClockStarted) String() string {
 func (*LinkClockStarted) ProtoMessage() {}
 
 func (x *LinkClockStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +2242,7 @@ func (x *LinkClockStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkClockStarted.ProtoReflect.Descriptor instead.
 func (*LinkClockStarted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{16}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LinkClockStarted) GetGeneration() uint32 {
@@ -1675,7 +2270,7 @@ type LinkRedeemed struct {
 
 func (x *LinkRedeemed) Reset() {
 	*x = LinkRedeemed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +2282,7 @@ func (x *LinkRedeemed) String() string {
 func (*LinkRedeemed) ProtoMessage() {}
 
 func (x *LinkRedeemed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +2295,7 @@ func (x *LinkRedeemed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRedeemed.ProtoReflect.Descriptor instead.
 func (*LinkRedeemed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{17}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LinkRedeemed) GetGeneration() uint32 {
@@ -1729,7 +2324,7 @@ type LinkResumed struct {
 
 func (x *LinkResumed) Reset() {
 	*x = LinkResumed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +2336,7 @@ func (x *LinkResumed) String() string {
 func (*LinkResumed) ProtoMessage() {}
 
 func (x *LinkResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +2349,7 @@ func (x *LinkResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkResumed.ProtoReflect.Descriptor instead.
 func (*LinkResumed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{18}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LinkResumed) GetGeneration() uint32 {
@@ -1789,13 +2384,18 @@ type LinkReissued struct {
 	Session        *Session               `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
 	VerificationId string                 `protobuf:"bytes,6,opt,name=verification_id,json=verificationId,proto3" json:"verification_id,omitempty"`
 	At             *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
+	// Vault id of the platform's reason.
+	ReasonId string `protobuf:"bytes,8,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
+	// For REISSUE_REASON_ADDRESS_CHANGED: who holds the position now, and who did.
+	HolderId       string `protobuf:"bytes,9,opt,name=holder_id,json=holderId,proto3" json:"holder_id,omitempty"`
+	FormerHolderId string `protobuf:"bytes,10,opt,name=former_holder_id,json=formerHolderId,proto3" json:"former_holder_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LinkReissued) Reset() {
 	*x = LinkReissued{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +2407,7 @@ func (x *LinkReissued) String() string {
 func (*LinkReissued) ProtoMessage() {}
 
 func (x *LinkReissued) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +2420,7 @@ func (x *LinkReissued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkReissued.ProtoReflect.Descriptor instead.
 func (*LinkReissued) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{19}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LinkReissued) GetFromGeneration() uint32 {
@@ -1872,6 +2472,27 @@ func (x *LinkReissued) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *LinkReissued) GetReasonId() string {
+	if x != nil {
+		return x.ReasonId
+	}
+	return ""
+}
+
+func (x *LinkReissued) GetHolderId() string {
+	if x != nil {
+		return x.HolderId
+	}
+	return ""
+}
+
+func (x *LinkReissued) GetFormerHolderId() string {
+	if x != nil {
+		return x.FormerHolderId
+	}
+	return ""
+}
+
 // LinkRerouted says that an alternate holds the position now; the former holder's tokens ended in the same step.
 type LinkRerouted struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1880,13 +2501,14 @@ type LinkRerouted struct {
 	FormerHolderId string                 `protobuf:"bytes,3,opt,name=former_holder_id,json=formerHolderId,proto3" json:"former_holder_id,omitempty"`
 	ExpiresAt      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	EscalationId   string                 `protobuf:"bytes,5,opt,name=escalation_id,json=escalationId,proto3" json:"escalation_id,omitempty"`
+	At             *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LinkRerouted) Reset() {
 	*x = LinkRerouted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2520,7 @@ func (x *LinkRerouted) String() string {
 func (*LinkRerouted) ProtoMessage() {}
 
 func (x *LinkRerouted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2533,7 @@ func (x *LinkRerouted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRerouted.ProtoReflect.Descriptor instead.
 func (*LinkRerouted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{20}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LinkRerouted) GetGeneration() uint32 {
@@ -1949,6 +2571,127 @@ func (x *LinkRerouted) GetEscalationId() string {
 	return ""
 }
 
+func (x *LinkRerouted) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// LinkDeadlineMoved says that the request's deadline was set or moved, and until when the link opens something new.
+type LinkDeadlineMoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkDeadlineMoved) Reset() {
+	*x = LinkDeadlineMoved{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkDeadlineMoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkDeadlineMoved) ProtoMessage() {}
+
+func (x *LinkDeadlineMoved) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkDeadlineMoved.ProtoReflect.Descriptor instead.
+func (*LinkDeadlineMoved) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LinkDeadlineMoved) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *LinkDeadlineMoved) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *LinkDeadlineMoved) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+// LinkAttention says that its signer may have no more links for now: the sender is asked.
+type LinkAttention struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkAttention) Reset() {
+	*x = LinkAttention{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkAttention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkAttention) ProtoMessage() {}
+
+func (x *LinkAttention) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkAttention.ProtoReflect.Descriptor instead.
+func (*LinkAttention) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *LinkAttention) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *LinkAttention) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // LinkAdmitted says that a signature is being made.
 type LinkAdmitted struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1962,7 +2705,7 @@ type LinkAdmitted struct {
 
 func (x *LinkAdmitted) Reset() {
 	*x = LinkAdmitted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2717,7 @@ func (x *LinkAdmitted) String() string {
 func (*LinkAdmitted) ProtoMessage() {}
 
 func (x *LinkAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2730,7 @@ func (x *LinkAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkAdmitted.ProtoReflect.Descriptor instead.
 func (*LinkAdmitted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{21}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LinkAdmitted) GetAdmission() *Admission {
@@ -2015,13 +2758,14 @@ func (x *LinkAdmitted) GetGrace() bool {
 type LinkSigned struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Generation    uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkSigned) Reset() {
 	*x = LinkSigned{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2777,7 @@ func (x *LinkSigned) String() string {
 func (*LinkSigned) ProtoMessage() {}
 
 func (x *LinkSigned) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2790,7 @@ func (x *LinkSigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkSigned.ProtoReflect.Descriptor instead.
 func (*LinkSigned) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{22}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LinkSigned) GetGeneration() uint32 {
@@ -2056,18 +2800,26 @@ func (x *LinkSigned) GetGeneration() uint32 {
 	return 0
 }
 
+func (x *LinkSigned) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // LinkDeclined says that its signer will not sign.
 type LinkDeclined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Generation    uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
 	ReasonId      string                 `protobuf:"bytes,2,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkDeclined) Reset() {
 	*x = LinkDeclined{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2831,7 @@ func (x *LinkDeclined) String() string {
 func (*LinkDeclined) ProtoMessage() {}
 
 func (x *LinkDeclined) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2844,7 @@ func (x *LinkDeclined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkDeclined.ProtoReflect.Descriptor instead.
 func (*LinkDeclined) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{23}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LinkDeclined) GetGeneration() uint32 {
@@ -2109,17 +2861,27 @@ func (x *LinkDeclined) GetReasonId() string {
 	return ""
 }
 
+func (x *LinkDeclined) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // LinkRevoked says that the link was withdrawn; it may be reissued.
 type LinkRevoked struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        EndReason              `protobuf:"varint,1,opt,name=reason,proto3,enum=countersign.token.v1.EndReason" json:"reason,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Reason EndReason              `protobuf:"varint,1,opt,name=reason,proto3,enum=countersign.token.v1.EndReason" json:"reason,omitempty"`
+	At     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// Vault id of the platform's reason.
+	ReasonId      string `protobuf:"bytes,3,opt,name=reason_id,json=reasonId,proto3" json:"reason_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkRevoked) Reset() {
 	*x = LinkRevoked{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2893,7 @@ func (x *LinkRevoked) String() string {
 func (*LinkRevoked) ProtoMessage() {}
 
 func (x *LinkRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2906,7 @@ func (x *LinkRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRevoked.ProtoReflect.Descriptor instead.
 func (*LinkRevoked) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{24}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LinkRevoked) GetReason() EndReason {
@@ -2154,17 +2916,32 @@ func (x *LinkRevoked) GetReason() EndReason {
 	return EndReason_END_REASON_UNSPECIFIED
 }
 
+func (x *LinkRevoked) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *LinkRevoked) GetReasonId() string {
+	if x != nil {
+		return x.ReasonId
+	}
+	return ""
+}
+
 // LinkClosed says that its request ended without this signer.
 type LinkClosed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        EndReason              `protobuf:"varint,1,opt,name=reason,proto3,enum=countersign.token.v1.EndReason" json:"reason,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkClosed) Reset() {
 	*x = LinkClosed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2953,7 @@ func (x *LinkClosed) String() string {
 func (*LinkClosed) ProtoMessage() {}
 
 func (x *LinkClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2966,7 @@ func (x *LinkClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkClosed.ProtoReflect.Descriptor instead.
 func (*LinkClosed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{25}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LinkClosed) GetReason() EndReason {
@@ -2199,17 +2976,27 @@ func (x *LinkClosed) GetReason() EndReason {
 	return EndReason_END_REASON_UNSPECIFIED
 }
 
+func (x *LinkClosed) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // LinkLapsed says that a generation's lifetime ended unused, or its session ended unsigned.
 type LinkLapsed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Generation    uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	At         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// Whether the profile replaces what lapses, and has done so as often as it may.
+	Exhausted     bool `protobuf:"varint,3,opt,name=exhausted,proto3" json:"exhausted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LinkLapsed) Reset() {
 	*x = LinkLapsed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +3008,7 @@ func (x *LinkLapsed) String() string {
 func (*LinkLapsed) ProtoMessage() {}
 
 func (x *LinkLapsed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +3021,7 @@ func (x *LinkLapsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkLapsed.ProtoReflect.Descriptor instead.
 func (*LinkLapsed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{26}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LinkLapsed) GetGeneration() uint32 {
@@ -2242,6 +3029,20 @@ func (x *LinkLapsed) GetGeneration() uint32 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *LinkLapsed) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *LinkLapsed) GetExhausted() bool {
+	if x != nil {
+		return x.Exhausted
+	}
+	return false
 }
 
 // LinkDenied says that somebody was refused; at most one a minute is stated.
@@ -2256,7 +3057,7 @@ type LinkDenied struct {
 
 func (x *LinkDenied) Reset() {
 	*x = LinkDenied{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +3069,7 @@ func (x *LinkDenied) String() string {
 func (*LinkDenied) ProtoMessage() {}
 
 func (x *LinkDenied) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +3082,7 @@ func (x *LinkDenied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkDenied.ProtoReflect.Descriptor instead.
 func (*LinkDenied) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{27}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LinkDenied) GetCode() string {
@@ -2309,7 +3110,7 @@ var File_countersign_token_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	" countersign/token/v1/facts.proto\x12\x14countersign.token.v1\x1a$countersign/signing/v1/signing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xee\x02\n" +
+	" countersign/token/v1/facts.proto\x12\x14countersign.token.v1\x1a$countersign/signing/v1/signing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\x9b\x03\n" +
 	"\aProfile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12/\n" +
@@ -2318,7 +3119,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\rreissue_limit\x18\x05 \x01(\rR\freissueLimit\x12@\n" +
 	"\x0ereissue_window\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rreissueWindow\x12\x1c\n" +
 	"\tassurance\x18\a \x01(\rR\tassurance\x12-\n" +
-	"\x04idle\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04idle\"\xbc\x06\n" +
+	"\x04idle\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12+\n" +
+	"\x11automatic_reissue\x18\v \x01(\bR\x10automaticReissue\"\x94\a\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12=\n" +
@@ -2338,7 +3140,11 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"acceptedAt\x127\n" +
 	"\tclosed_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\bclosedAt\x12&\n" +
 	"\x0fclose_reason_id\x18\x0f \x01(\tR\rcloseReasonId\x12H\n" +
-	"\x12cancel_begun_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x10cancelBegunUntil\x1a?\n" +
+	"\x12cancel_begun_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x10cancelBegunUntil\x126\n" +
+	"\bdeadline\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x1e\n" +
+	"\n" +
+	"amendments\x18\x12 \x01(\rR\n" +
+	"amendments\x1a?\n" +
 	"\x11FieldDigestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x8b\x01\n" +
@@ -2346,7 +3152,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0freceived_sha256\x18\x02 \x01(\fR\x0ereceivedSha256\x12)\n" +
 	"\x10presented_sha256\x18\x03 \x01(\fR\x0fpresentedSha256\x12\x14\n" +
-	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xfb\x02\n" +
+	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xa8\x03\n" +
 	"\x04Seat\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12\x14\n" +
@@ -2356,7 +3162,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
 	"manager_id\x18\x06 \x01(\tR\tmanagerId\x128\n" +
 	"\x06status\x18\a \x01(\x0e2 .countersign.token.v1.SeatStatusR\x06status\x12M\n" +
-	"\vcommitments\x18\b \x03(\v2+.countersign.token.v1.Seat.CommitmentsEntryR\vcommitments\x1a>\n" +
+	"\vcommitments\x18\b \x03(\v2+.countersign.token.v1.Seat.CommitmentsEntryR\vcommitments\x12+\n" +
+	"\x11person_generation\x18\t \x01(\rR\x10personGeneration\x1a>\n" +
 	"\x10CommitmentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"J\n" +
@@ -2379,7 +3186,31 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"[\n" +
 	"\x10RequestCancelled\x12\x1b\n" +
 	"\treason_id\x18\x01 \x01(\tR\breasonId\x12*\n" +
-	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xb8\a\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x81\x02\n" +
+	"\x0eRequestAmended\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x126\n" +
+	"\bdeadline\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x127\n" +
+	"\x05seats\x18\x04 \x03(\v2!.countersign.token.v1.SeatAmendedR\x05seats\x12\x1d\n" +
+	"\n" +
+	"private_id\x18\x05 \x01(\tR\tprivateId\x12\x1b\n" +
+	"\treason_id\x18\x06 \x01(\tR\breasonId\"\xab\x02\n" +
+	"\vSeatAmended\x12\x17\n" +
+	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\rR\bposition\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\rR\x05group\x12\x1b\n" +
+	"\tperson_id\x18\x04 \x01(\tR\bpersonId\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\rR\n" +
+	"generation\x12T\n" +
+	"\vcommitments\x18\x06 \x03(\v22.countersign.token.v1.SeatAmended.CommitmentsEntryR\vcommitments\x1a>\n" +
+	"\x10CommitmentsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"t\n" +
+	"\x0eRequestExpired\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"\xaa\n" +
+	"\n" +
 	"\x04Link\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -2407,7 +3238,28 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
 	"end_reason\x18\x13 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\tendReason\x12/\n" +
 	"\x13rerouted_generation\x18\x14 \x01(\rR\x12reroutedGeneration\x12 \n" +
-	"\vtraceparent\x18\x15 \x01(\tR\vtraceparent\"?\n" +
+	"\vtraceparent\x18\x15 \x01(\tR\vtraceparent\x126\n" +
+	"\bdeadline\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12'\n" +
+	"\x0fdeadline_number\x18\x17 \x01(\rR\x0edeadlineNumber\x125\n" +
+	"\x16readdressed_generation\x18\x18 \x01(\rR\x15readdressedGeneration\x12I\n" +
+	"\x12automatic_reissues\x18\x19 \x03(\v2\x1a.google.protobuf.TimestampR\x11automaticReissues\x12\x1e\n" +
+	"\n" +
+	"unattended\x18\x1a \x01(\rR\n" +
+	"unattended\x121\n" +
+	"\x14attention_generation\x18\x1b \x01(\rR\x13attentionGeneration\x12:\n" +
+	"\alineage\x18\x1c \x03(\v2 .countersign.token.v1.GenerationR\alineage\"\xa9\x03\n" +
+	"\n" +
+	"Generation\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x124\n" +
+	"\x06origin\x18\x02 \x01(\x0e2\x1c.countersign.token.v1.OriginR\x06origin\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x129\n" +
+	"\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x127\n" +
+	"\topened_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bopenedAt\x125\n" +
+	"\x03end\x18\x06 \x01(\x0e2#.countersign.token.v1.GenerationEndR\x03end\x125\n" +
+	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1b\n" +
+	"\treason_id\x18\b \x01(\tR\breasonId\x12\"\n" +
+	"\rend_reason_id\x18\t \x01(\tR\vendReasonId\"?\n" +
 	"\tTokenHash\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x1e\n" +
 	"\n" +
@@ -2421,7 +3273,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\aends_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\"M\n" +
 	"\tAdmission\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
-	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xe4\x02\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xc5\x03\n" +
 	"\n" +
 	"LinkIssued\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x16\n" +
@@ -2434,7 +3286,10 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestId\x127\n" +
 	"\tissued_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\x12 \n" +
-	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"\x9c\x01\n" +
+	"\vtraceparent\x18\t \x01(\tR\vtraceparent\x126\n" +
+	"\bdeadline\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12'\n" +
+	"\x0fdeadline_number\x18\v \x01(\rR\x0edeadlineNumber\"\x9c\x01\n" +
 	"\n" +
 	"LinkMinted\x12\x1e\n" +
 	"\n" +
@@ -2461,7 +3316,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"generation\x18\x01 \x01(\rR\n" +
 	"generation\x127\n" +
 	"\asession\x18\x02 \x01(\v2\x1d.countersign.token.v1.SessionR\asession\x12'\n" +
-	"\x0fverification_id\x18\x03 \x01(\tR\x0everificationId\"\xdd\x02\n" +
+	"\x0fverification_id\x18\x03 \x01(\tR\x0everificationId\"\xc1\x03\n" +
 	"\fLinkReissued\x12'\n" +
 	"\x0ffrom_generation\x18\x01 \x01(\rR\x0efromGeneration\x12\x1e\n" +
 	"\n" +
@@ -2472,7 +3327,11 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x127\n" +
 	"\asession\x18\x05 \x01(\v2\x1d.countersign.token.v1.SessionR\asession\x12'\n" +
 	"\x0fverification_id\x18\x06 \x01(\tR\x0everificationId\x12*\n" +
-	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xd5\x01\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1b\n" +
+	"\treason_id\x18\b \x01(\tR\breasonId\x12\x1b\n" +
+	"\tholder_id\x18\t \x01(\tR\bholderId\x12(\n" +
+	"\x10former_holder_id\x18\n" +
+	" \x01(\tR\x0eformerHolderId\"\x81\x02\n" +
 	"\fLinkRerouted\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
@@ -2481,32 +3340,50 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x10former_holder_id\x18\x03 \x01(\tR\x0eformerHolderId\x129\n" +
 	"\n" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12#\n" +
-	"\rescalation_id\x18\x05 \x01(\tR\fescalationId\"\x82\x01\n" +
+	"\rescalation_id\x18\x05 \x01(\tR\fescalationId\x12*\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x9e\x01\n" +
+	"\x11LinkDeadlineMoved\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x129\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"[\n" +
+	"\rLinkAttention\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\rR\n" +
+	"generation\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x82\x01\n" +
 	"\fLinkAdmitted\x12=\n" +
 	"\tadmission\x18\x01 \x01(\v2\x1f.countersign.token.v1.AdmissionR\tadmission\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x14\n" +
-	"\x05grace\x18\x03 \x01(\bR\x05grace\",\n" +
+	"\x05grace\x18\x03 \x01(\bR\x05grace\"X\n" +
 	"\n" +
 	"LinkSigned\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
-	"generation\"K\n" +
+	"generation\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"w\n" +
 	"\fLinkDeclined\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
 	"generation\x12\x1b\n" +
-	"\treason_id\x18\x02 \x01(\tR\breasonId\"F\n" +
+	"\treason_id\x18\x02 \x01(\tR\breasonId\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x8f\x01\n" +
 	"\vLinkRevoked\x127\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\x06reason\"E\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\x06reason\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1b\n" +
+	"\treason_id\x18\x03 \x01(\tR\breasonId\"q\n" +
 	"\n" +
 	"LinkClosed\x127\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\x06reason\",\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x1f.countersign.token.v1.EndReasonR\x06reason\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"v\n" +
 	"\n" +
 	"LinkLapsed\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
-	"generation\"l\n" +
+	"generation\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1c\n" +
+	"\texhausted\x18\x03 \x01(\bR\texhausted\"l\n" +
 	"\n" +
 	"LinkDenied\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1e\n" +
@@ -2529,18 +3406,38 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x13LINK_STATUS_REVOKED\x10\x03\x12\x16\n" +
 	"\x12LINK_STATUS_SIGNED\x10\x04\x12\x18\n" +
 	"\x14LINK_STATUS_DECLINED\x10\x05\x12\x16\n" +
-	"\x12LINK_STATUS_CLOSED\x10\x06*~\n" +
+	"\x12LINK_STATUS_CLOSED\x10\x06*\xca\x01\n" +
+	"\x06Origin\x12\x16\n" +
+	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rORIGIN_ISSUED\x10\x01\x12\x11\n" +
+	"\rORIGIN_SIGNER\x10\x02\x12\x13\n" +
+	"\x0fORIGIN_PLATFORM\x10\x03\x12\x13\n" +
+	"\x0fORIGIN_REMINDER\x10\x04\x12\x11\n" +
+	"\rORIGIN_POLICY\x10\x05\x12\x14\n" +
+	"\x10ORIGIN_AUTOMATIC\x10\x06\x12\x1a\n" +
+	"\x16ORIGIN_ADDRESS_CHANGED\x10\a\x12\x13\n" +
+	"\x0fORIGIN_REROUTED\x10\b*\xb9\x01\n" +
+	"\rGenerationEnd\x12\x1e\n" +
+	"\x1aGENERATION_END_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19GENERATION_END_SUPERSEDED\x10\x01\x12\x17\n" +
+	"\x13GENERATION_END_USED\x10\x02\x12\x19\n" +
+	"\x15GENERATION_END_LAPSED\x10\x03\x12\x1a\n" +
+	"\x16GENERATION_END_REVOKED\x10\x04\x12\x19\n" +
+	"\x15GENERATION_END_CLOSED\x10\x05*\x97\x01\n" +
 	"\tEndReason\x12\x1a\n" +
 	"\x16END_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13END_REASON_PLATFORM\x10\x01\x12\x18\n" +
 	"\x14END_REASON_CANCELLED\x10\x02\x12\"\n" +
-	"\x1eEND_REASON_DECLINED_BY_ANOTHER\x10\x03*\x9f\x01\n" +
+	"\x1eEND_REASON_DECLINED_BY_ANOTHER\x10\x03\x12\x17\n" +
+	"\x13END_REASON_DEADLINE\x10\x04*\xe1\x01\n" +
 	"\rReissueReason\x12\x1e\n" +
 	"\x1aREISSUE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REISSUE_REASON_SIGNER\x10\x01\x12\x1b\n" +
 	"\x17REISSUE_REASON_PLATFORM\x10\x02\x12\x1b\n" +
 	"\x17REISSUE_REASON_REMINDER\x10\x03\x12\x19\n" +
-	"\x15REISSUE_REASON_POLICY\x10\x04B4Z2countersign.dev/proto/countersign/token/v1;tokenv1b\x06proto3"
+	"\x15REISSUE_REASON_POLICY\x10\x04\x12\x1c\n" +
+	"\x18REISSUE_REASON_AUTOMATIC\x10\x05\x12\"\n" +
+	"\x1eREISSUE_REASON_ADDRESS_CHANGED\x10\x06B4Z2countersign.dev/proto/countersign/token/v1;tokenv1b\x06proto3"
 
 var (
 	file_countersign_token_v1_facts_proto_rawDescOnce sync.Once
@@ -2554,104 +3451,139 @@ func file_countersign_token_v1_facts_proto_rawDescGZIP() []byte {
 	return file_countersign_token_v1_facts_proto_rawDescData
 }
 
-var file_countersign_token_v1_facts_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_countersign_token_v1_facts_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_countersign_token_v1_facts_proto_goTypes = []any{
 	(SeatStatus)(0),               // 0: countersign.token.v1.SeatStatus
 	(LinkStatus)(0),               // 1: countersign.token.v1.LinkStatus
-	(EndReason)(0),                // 2: countersign.token.v1.EndReason
-	(ReissueReason)(0),            // 3: countersign.token.v1.ReissueReason
-	(*Profile)(nil),               // 4: countersign.token.v1.Profile
-	(*Request)(nil),               // 5: countersign.token.v1.Request
-	(*RequestDocument)(nil),       // 6: countersign.token.v1.RequestDocument
-	(*Seat)(nil),                  // 7: countersign.token.v1.Seat
-	(*RequestAccepted)(nil),       // 8: countersign.token.v1.RequestAccepted
-	(*RequestProgressed)(nil),     // 9: countersign.token.v1.RequestProgressed
-	(*RequestCompleted)(nil),      // 10: countersign.token.v1.RequestCompleted
-	(*RequestDeclined)(nil),       // 11: countersign.token.v1.RequestDeclined
-	(*RequestCancelBegun)(nil),    // 12: countersign.token.v1.RequestCancelBegun
-	(*RequestCancelled)(nil),      // 13: countersign.token.v1.RequestCancelled
-	(*Link)(nil),                  // 14: countersign.token.v1.Link
-	(*TokenHash)(nil),             // 15: countersign.token.v1.TokenHash
-	(*Session)(nil),               // 16: countersign.token.v1.Session
-	(*Admission)(nil),             // 17: countersign.token.v1.Admission
-	(*LinkIssued)(nil),            // 18: countersign.token.v1.LinkIssued
-	(*LinkMinted)(nil),            // 19: countersign.token.v1.LinkMinted
-	(*LinkClockStarted)(nil),      // 20: countersign.token.v1.LinkClockStarted
-	(*LinkRedeemed)(nil),          // 21: countersign.token.v1.LinkRedeemed
-	(*LinkResumed)(nil),           // 22: countersign.token.v1.LinkResumed
-	(*LinkReissued)(nil),          // 23: countersign.token.v1.LinkReissued
-	(*LinkRerouted)(nil),          // 24: countersign.token.v1.LinkRerouted
-	(*LinkAdmitted)(nil),          // 25: countersign.token.v1.LinkAdmitted
-	(*LinkSigned)(nil),            // 26: countersign.token.v1.LinkSigned
-	(*LinkDeclined)(nil),          // 27: countersign.token.v1.LinkDeclined
-	(*LinkRevoked)(nil),           // 28: countersign.token.v1.LinkRevoked
-	(*LinkClosed)(nil),            // 29: countersign.token.v1.LinkClosed
-	(*LinkLapsed)(nil),            // 30: countersign.token.v1.LinkLapsed
-	(*LinkDenied)(nil),            // 31: countersign.token.v1.LinkDenied
-	nil,                           // 32: countersign.token.v1.Request.FieldDigestsEntry
-	nil,                           // 33: countersign.token.v1.Seat.CommitmentsEntry
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(v1.RequestStatus)(0),         // 35: countersign.signing.v1.RequestStatus
-	(*money.Money)(nil),           // 36: google.type.Money
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(Origin)(0),                   // 2: countersign.token.v1.Origin
+	(GenerationEnd)(0),            // 3: countersign.token.v1.GenerationEnd
+	(EndReason)(0),                // 4: countersign.token.v1.EndReason
+	(ReissueReason)(0),            // 5: countersign.token.v1.ReissueReason
+	(*Profile)(nil),               // 6: countersign.token.v1.Profile
+	(*Request)(nil),               // 7: countersign.token.v1.Request
+	(*RequestDocument)(nil),       // 8: countersign.token.v1.RequestDocument
+	(*Seat)(nil),                  // 9: countersign.token.v1.Seat
+	(*RequestAccepted)(nil),       // 10: countersign.token.v1.RequestAccepted
+	(*RequestProgressed)(nil),     // 11: countersign.token.v1.RequestProgressed
+	(*RequestCompleted)(nil),      // 12: countersign.token.v1.RequestCompleted
+	(*RequestDeclined)(nil),       // 13: countersign.token.v1.RequestDeclined
+	(*RequestCancelBegun)(nil),    // 14: countersign.token.v1.RequestCancelBegun
+	(*RequestCancelled)(nil),      // 15: countersign.token.v1.RequestCancelled
+	(*RequestAmended)(nil),        // 16: countersign.token.v1.RequestAmended
+	(*SeatAmended)(nil),           // 17: countersign.token.v1.SeatAmended
+	(*RequestExpired)(nil),        // 18: countersign.token.v1.RequestExpired
+	(*Link)(nil),                  // 19: countersign.token.v1.Link
+	(*Generation)(nil),            // 20: countersign.token.v1.Generation
+	(*TokenHash)(nil),             // 21: countersign.token.v1.TokenHash
+	(*Session)(nil),               // 22: countersign.token.v1.Session
+	(*Admission)(nil),             // 23: countersign.token.v1.Admission
+	(*LinkIssued)(nil),            // 24: countersign.token.v1.LinkIssued
+	(*LinkMinted)(nil),            // 25: countersign.token.v1.LinkMinted
+	(*LinkClockStarted)(nil),      // 26: countersign.token.v1.LinkClockStarted
+	(*LinkRedeemed)(nil),          // 27: countersign.token.v1.LinkRedeemed
+	(*LinkResumed)(nil),           // 28: countersign.token.v1.LinkResumed
+	(*LinkReissued)(nil),          // 29: countersign.token.v1.LinkReissued
+	(*LinkRerouted)(nil),          // 30: countersign.token.v1.LinkRerouted
+	(*LinkDeadlineMoved)(nil),     // 31: countersign.token.v1.LinkDeadlineMoved
+	(*LinkAttention)(nil),         // 32: countersign.token.v1.LinkAttention
+	(*LinkAdmitted)(nil),          // 33: countersign.token.v1.LinkAdmitted
+	(*LinkSigned)(nil),            // 34: countersign.token.v1.LinkSigned
+	(*LinkDeclined)(nil),          // 35: countersign.token.v1.LinkDeclined
+	(*LinkRevoked)(nil),           // 36: countersign.token.v1.LinkRevoked
+	(*LinkClosed)(nil),            // 37: countersign.token.v1.LinkClosed
+	(*LinkLapsed)(nil),            // 38: countersign.token.v1.LinkLapsed
+	(*LinkDenied)(nil),            // 39: countersign.token.v1.LinkDenied
+	nil,                           // 40: countersign.token.v1.Request.FieldDigestsEntry
+	nil,                           // 41: countersign.token.v1.Seat.CommitmentsEntry
+	nil,                           // 42: countersign.token.v1.SeatAmended.CommitmentsEntry
+	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(v1.RequestStatus)(0),         // 44: countersign.signing.v1.RequestStatus
+	(*money.Money)(nil),           // 45: google.type.Money
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
 }
 var file_countersign_token_v1_facts_proto_depIdxs = []int32{
-	34, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	34, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
-	34, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
-	34, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
-	34, // 4: countersign.token.v1.Profile.idle:type_name -> google.protobuf.Duration
-	35, // 5: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
-	32, // 6: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
-	4,  // 7: countersign.token.v1.Request.profile:type_name -> countersign.token.v1.Profile
-	36, // 8: countersign.token.v1.Request.value:type_name -> google.type.Money
-	6,  // 9: countersign.token.v1.Request.documents:type_name -> countersign.token.v1.RequestDocument
-	7,  // 10: countersign.token.v1.Request.seats:type_name -> countersign.token.v1.Seat
-	37, // 11: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
-	37, // 12: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
-	37, // 13: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
-	0,  // 14: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
-	33, // 15: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
-	5,  // 16: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
-	37, // 17: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
-	37, // 18: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
-	37, // 19: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
-	37, // 20: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
-	1,  // 21: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
-	4,  // 22: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
-	15, // 23: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
-	37, // 24: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
-	37, // 25: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 26: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
-	17, // 27: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
-	37, // 28: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
-	37, // 29: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
-	2,  // 30: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
-	37, // 31: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	37, // 32: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
-	37, // 33: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
-	4,  // 34: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
-	37, // 35: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 36: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
-	37, // 37: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 38: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 39: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
-	16, // 40: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
-	3,  // 41: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
-	37, // 42: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
-	16, // 43: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
-	37, // 44: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
-	37, // 45: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
-	17, // 46: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
-	2,  // 47: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
-	2,  // 48: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
-	37, // 49: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	43, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	43, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
+	43, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
+	43, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
+	43, // 4: countersign.token.v1.Profile.idle:type_name -> google.protobuf.Duration
+	44, // 5: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
+	40, // 6: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
+	6,  // 7: countersign.token.v1.Request.profile:type_name -> countersign.token.v1.Profile
+	45, // 8: countersign.token.v1.Request.value:type_name -> google.type.Money
+	8,  // 9: countersign.token.v1.Request.documents:type_name -> countersign.token.v1.RequestDocument
+	9,  // 10: countersign.token.v1.Request.seats:type_name -> countersign.token.v1.Seat
+	46, // 11: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
+	46, // 12: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
+	46, // 13: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
+	46, // 14: countersign.token.v1.Request.deadline:type_name -> google.protobuf.Timestamp
+	0,  // 15: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
+	41, // 16: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
+	7,  // 17: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
+	46, // 18: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
+	46, // 19: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
+	46, // 20: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
+	46, // 21: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
+	46, // 22: countersign.token.v1.RequestAmended.at:type_name -> google.protobuf.Timestamp
+	46, // 23: countersign.token.v1.RequestAmended.deadline:type_name -> google.protobuf.Timestamp
+	17, // 24: countersign.token.v1.RequestAmended.seats:type_name -> countersign.token.v1.SeatAmended
+	42, // 25: countersign.token.v1.SeatAmended.commitments:type_name -> countersign.token.v1.SeatAmended.CommitmentsEntry
+	46, // 26: countersign.token.v1.RequestExpired.at:type_name -> google.protobuf.Timestamp
+	46, // 27: countersign.token.v1.RequestExpired.deadline:type_name -> google.protobuf.Timestamp
+	1,  // 28: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
+	6,  // 29: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
+	21, // 30: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
+	46, // 31: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
+	46, // 32: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
+	22, // 33: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
+	23, // 34: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
+	46, // 35: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
+	46, // 36: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
+	4,  // 37: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
+	46, // 38: countersign.token.v1.Link.deadline:type_name -> google.protobuf.Timestamp
+	46, // 39: countersign.token.v1.Link.automatic_reissues:type_name -> google.protobuf.Timestamp
+	20, // 40: countersign.token.v1.Link.lineage:type_name -> countersign.token.v1.Generation
+	2,  // 41: countersign.token.v1.Generation.origin:type_name -> countersign.token.v1.Origin
+	46, // 42: countersign.token.v1.Generation.at:type_name -> google.protobuf.Timestamp
+	46, // 43: countersign.token.v1.Generation.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 44: countersign.token.v1.Generation.opened_at:type_name -> google.protobuf.Timestamp
+	3,  // 45: countersign.token.v1.Generation.end:type_name -> countersign.token.v1.GenerationEnd
+	46, // 46: countersign.token.v1.Generation.ended_at:type_name -> google.protobuf.Timestamp
+	46, // 47: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	46, // 48: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
+	46, // 49: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
+	6,  // 50: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
+	46, // 51: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 52: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
+	46, // 53: countersign.token.v1.LinkIssued.deadline:type_name -> google.protobuf.Timestamp
+	46, // 54: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 55: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
+	22, // 56: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
+	22, // 57: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
+	5,  // 58: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
+	46, // 59: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
+	22, // 60: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
+	46, // 61: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
+	46, // 62: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 63: countersign.token.v1.LinkRerouted.at:type_name -> google.protobuf.Timestamp
+	46, // 64: countersign.token.v1.LinkDeadlineMoved.deadline:type_name -> google.protobuf.Timestamp
+	46, // 65: countersign.token.v1.LinkDeadlineMoved.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 66: countersign.token.v1.LinkAttention.at:type_name -> google.protobuf.Timestamp
+	23, // 67: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
+	46, // 68: countersign.token.v1.LinkSigned.at:type_name -> google.protobuf.Timestamp
+	46, // 69: countersign.token.v1.LinkDeclined.at:type_name -> google.protobuf.Timestamp
+	4,  // 70: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
+	46, // 71: countersign.token.v1.LinkRevoked.at:type_name -> google.protobuf.Timestamp
+	4,  // 72: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
+	46, // 73: countersign.token.v1.LinkClosed.at:type_name -> google.protobuf.Timestamp
+	46, // 74: countersign.token.v1.LinkLapsed.at:type_name -> google.protobuf.Timestamp
+	46, // 75: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
+	76, // [76:76] is the sub-list for method output_type
+	76, // [76:76] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_countersign_token_v1_facts_proto_init() }
@@ -2664,8 +3596,8 @@ func file_countersign_token_v1_facts_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_token_v1_facts_proto_rawDesc), len(file_countersign_token_v1_facts_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   30,
+			NumEnums:      6,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,20 +12,24 @@ var phrases = map[string]string{
 	"cs.request.completed":          "Everybody has signed.",
 	"cs.request.declined":           "The request ended because a signer declined.",
 	"cs.request.cancelled":          "The request was cancelled.",
-	"cs.token.request_cancel_begun": "A cancellation was begun.",
+	"cs.request.amended":            "The platform changed the request.",
+	"cs.request.expired":            "The deadline passed before everybody had signed.",
+	"cs.token.request_cancel_begun": "It is looked at whether a signature is being made, before the request is ended.",
 
-	"cs.link.issued":       "Their turn to sign came.",
-	"cs.link.minted":       "A token was made for a message.",
-	"cs.link.delivered":    "The first message is out: the link's lifetime runs.",
-	"cs.link.redeemed":     "The link was opened.",
-	"cs.link.soft_expired": "The link expired.",
-	"cs.link.rerouted":     "An alternate took the signer's place.",
-	"cs.link.admitted":     "A signature was begun.",
-	"cs.link.signed":       "The link is done: its signer has signed.",
-	"cs.link.declined":     "The link is done: its signer declined.",
-	"cs.link.revoked":      "The link was withdrawn.",
-	"cs.link.closed":       "The link was closed with the request.",
-	"cs.session.resumed":   "After verification the signer went on in another browser.",
+	"cs.link.issued":         "Their turn to sign came.",
+	"cs.link.minted":         "A token was made for a message.",
+	"cs.link.delivered":      "The first message is out: the link's lifetime runs.",
+	"cs.link.redeemed":       "The link was opened.",
+	"cs.link.soft_expired":   "The link expired.",
+	"cs.link.rerouted":       "An alternate took the signer's place.",
+	"cs.link.admitted":       "A signature was begun.",
+	"cs.link.signed":         "The link is done: its signer has signed.",
+	"cs.link.declined":       "The link is done: its signer declined.",
+	"cs.link.revoked":        "The link was withdrawn.",
+	"cs.link.closed":         "The link was closed with the request.",
+	"cs.link.deadline_moved": "The link was told the request's deadline.",
+	"cs.link.attention":      "The signer may have no more links for now; the platform was asked.",
+	"cs.session.resumed":     "After verification the signer went on in another browser.",
 
 	"cs.identity.challenged": "A one-time code was asked for.",
 	"cs.identity.failed":     "A wrong code was entered.",
@@ -83,6 +87,10 @@ func asked(reason string) string {
 		return ": it came with a reminder, since the old one would soon have expired"
 	case "policy":
 		return ": a policy asks for it"
+	case "automatic":
+		return ": nobody had opened it in time, and the profile replaces it then"
+	case "address_changed":
+		return ": the platform changed the address"
 	default:
 		return ""
 	}
@@ -107,6 +115,7 @@ var kinds = map[string]string{
 	"link": "message with the link", "reissued": "message with the new link", "alternate": "message to the alternate", "reminder": "reminder",
 	"partial": "reminder to finish", "code": "one-time code", "manager": "message to the manager", "completed": "message that all have signed",
 	"declined": "message that it was declined", "cancelled": "message that it was cancelled",
+	"address_changed": "message to the old address",
 }
 
 func kindWords(kind string) string {
