@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"countersign.dev/pkg/clock"
 )
 
 const (
@@ -95,19 +98,9 @@ func (w *Walk) Each(ctx context.Context, read func(messages int), visit func(ctx
 
 // round reads what there is from a sequence on and returns the last sequence it read, after everything was visited.
 func (w *Walk) round(ctx context.Context, from uint64, read func(int), visit func(context.Context, []Entry) error) (last uint64, err error) {
-	consumer, err := w.log.js.OrderedConsumer(ctx, w.log.name, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{w.filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-	})
-	if err != nil {
-		return 0, fmt.Errorf("eventlog: read %s through: %w", w.log.name, err)
-	}
-	pending := consumer.CachedInfo().NumPending
-	if pending == 0 {
-		return 0, nil
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(walkAhead))
-	if err != nil {
-		return 0, fmt.Errorf("eventlog: read %s through: %w", w.log.name, err)
+	messages, pending, err := w.log.through(ctx, w.filter, from)
+	if err != nil || pending == 0 {
+		return 0, err
 	}
 	defer messages.Stop()
 	g, ctx := errgroup.WithContext(ctx)
@@ -154,6 +147,42 @@ func (w *Walk) round(ctx context.Context, from uint64, read func(int), visit fun
 	}
 	read(int(unvisited.Swap(0)))
 	return last, nil
+}
+
+// through reads a stream from a sequence on. pending is how many messages there are; where there are none, messages is nil.
+func (l *Log) through(ctx context.Context, filter string, from uint64) (messages jetstream.MessagesContext, pending uint64, err error) {
+	consumer, err := l.js.OrderedConsumer(ctx, l.name, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("eventlog: read %s through: %w", l.name, err)
+	}
+	if pending = consumer.CachedInfo().NumPending; pending == 0 {
+		return nil, 0, nil
+	}
+	if messages, err = consumer.Messages(jetstream.PullMaxMessages(walkAhead)); err != nil {
+		return nil, 0, fmt.Errorf("eventlog: read %s through: %w", l.name, err)
+	}
+	return messages, pending, nil
+}
+
+// ReadRate reads what there is under a filter and does nothing with it, for at most so long, and returns how many messages a second
+// that were; 0 where there are none. What does more with each message is compared with it.
+func (l *Log) ReadRate(ctx context.Context, filter string, most time.Duration) (float64, error) {
+	elapsed := clock.Stopwatch()
+	messages, pending, err := l.through(ctx, filter, 1)
+	if err != nil || pending == 0 {
+		return 0, err
+	}
+	defer messages.Stop()
+	n := uint64(0)
+	for n < pending && elapsed() < most {
+		if _, err := nextOf(ctx, messages); err != nil {
+			return 0, fmt.Errorf("eventlog: read %s through: %w", l.name, err)
+		}
+		n++
+	}
+	return float64(n) / max(elapsed(), time.Nanosecond).Seconds(), nil
 }
 
 // newest counts a message off and tells whether it is the newest of its subject that is known of.

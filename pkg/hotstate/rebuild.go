@@ -33,7 +33,7 @@ type Rebuilt struct {
 // older one for a moment. After an error, doing it again goes on from what is there.
 func Rebuild(ctx context.Context, log *eventlog.Log, rdb redis.UniversalClient, store *hot.Store, part Part, tenant string, progress Progress) (Rebuilt, error) {
 	done := Rebuilt{Service: part.Service}
-	walk, err := log.Walk(ctx, filter(part, tenant))
+	walk, err := log.Walk(ctx, Filter(part, tenant))
 	if err != nil {
 		return done, err
 	}
@@ -68,7 +68,8 @@ func Rebuild(ctx context.Context, log *eventlog.Log, rdb redis.UniversalClient, 
 	return done, nil
 }
 
-func filter(part Part, tenant string) string {
+// Filter is where the facts of a part are, of one tenant or with "" of all.
+func Filter(part Part, tenant string) string {
 	if tenant == "" {
 		return "fact." + part.Service + ".>"
 	}

@@ -90,7 +90,7 @@ func Verify(ctx context.Context, log *eventlog.Log, rdb redis.UniversalClient, s
 	if v.run, err = store.Run(ctx); err != nil {
 		return v.found, err
 	}
-	if v.walk, err = log.Walk(ctx, filter(part, tenant)); err != nil {
+	if v.walk, err = log.Walk(ctx, Filter(part, tenant)); err != nil {
 		return v.found, err
 	}
 	progress.Begin(part.Service, v.walk.Messages())
