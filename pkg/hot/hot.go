@@ -55,7 +55,7 @@ func New(rdb redis.UniversalClient, timeout time.Duration) *Store {
 	return &Store{rdb: rdb, runs: newRuns(rdb, timeout), timeout: timeout}
 }
 
-// Run returns the run that Redis was in at most a second ago.
+// Run returns the run that Redis was in a moment ago.
 func (s *Store) Run(ctx context.Context) (Run, error) {
 	run, err := s.runs.current(ctx)
 	if err != nil {

@@ -21,7 +21,7 @@ const (
 
 	// runFor is how long it is taken for granted that Redis is in the same run: how long a value from before a failover may
 	// still be believed.
-	runFor = time.Second
+	runFor = 200 * time.Millisecond
 )
 
 // Run names one uninterrupted life of a Redis, on a Cluster of all its masters. A restart begins another, and so does the
