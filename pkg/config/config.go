@@ -30,26 +30,10 @@ type Profile struct {
 	Escalation       string   `json:"escalation"`        // name of an escalation policy
 }
 
-// ProfileRule chooses a profile for a request that names none (spec 1.1). Empty fields fit everything.
+// ProfileRule chooses a profile for requests that name none (spec 1.1).
 type ProfileRule struct {
-	Integration string `json:"integration,omitempty"`
-	Template    string `json:"template,omitempty"`
-	Currency    string `json:"currency,omitempty"`
-	AtLeast     int64  `json:"at_least,omitempty"` // whole units of Currency
-	Use         string `json:"use"`
-}
-
-// Match is what a rule looks at.
-type Match struct {
-	Integration string
-	Template    string
-	Currency    string
-	Units       int64 // whole units of Currency, rounded down
-}
-
-func (r ProfileRule) fits(m Match) bool {
-	return (r.Integration == "" || r.Integration == m.Integration) && (r.Template == "" || r.Template == m.Template) &&
-		(r.Currency == "" || r.Currency == m.Currency && m.Units >= r.AtLeast)
+	When string `json:"when" yaml:"when"` // a Condition
+	Use  string `json:"use"  yaml:"use"`
 }
 
 // ReminderPlan says when a signer is reminded (spec 6).
@@ -153,14 +137,33 @@ type Tenant struct {
 	Reminders      map[string]ReminderPlan     `json:"reminders"`
 	Escalations    map[string]EscalationPolicy `json:"escalations"`
 	Branding       Branding                    `json:"branding"`
+
+	given      map[string]bool // profiles of its own files, which are more than what it has from the layers below
+	givenRules bool
 }
+
+// Gives returns the names of the profiles that the tenant's own files set, sorted; the others it has from the layers below.
+func (t Tenant) Gives() []string { return slices.Sorted(maps.Keys(t.given)) }
+
+// GivesRules tells whether the tenant's own files set the rules or the default profile.
+func (t Tenant) GivesRules() bool { return t.givenRules }
 
 // Config is the settings of all tenants. It never changes; a change is a new Config. A tenant without a folder of its own
 // has the defaults.
 type Config struct {
 	base    Tenant
 	tenants map[string]Tenant
+	files   bool
 }
+
+// Defaults is the name under which the settings of all tenants lie. No tenant has it.
+const Defaults = "defaults"
+
+// FromFiles tells whether somebody gave settings at all, be they empty.
+func (c *Config) FromFiles() bool { return c.files }
+
+// Base returns a copy of the settings that hold for a tenant without a folder.
+func (c *Config) Base() Tenant { return c.base.clone() }
 
 // Default returns the built-in settings for every tenant.
 func Default() *Config { return &Config{base: builtIn()} }
@@ -186,22 +189,6 @@ func (c *Config) Profile(tenant, name string) (Profile, bool) {
 	}
 	p, ok := t.Profiles[name]
 	return p, ok
-}
-
-// ProfileFor returns the profile of the first rule that fits, else the tenant's default one.
-func (c *Config) ProfileFor(tenant string, m Match) Profile {
-	t := c.of(tenant)
-	for _, r := range t.Rules {
-		if r.fits(m) {
-			return t.Profiles[r.Use]
-		}
-	}
-	return t.Profiles[t.DefaultProfile]
-}
-
-// ProfileNames returns the names of a tenant's profiles, sorted.
-func (c *Config) ProfileNames(tenant string) []string {
-	return slices.Sorted(maps.Keys(c.of(tenant).Profiles))
 }
 
 // Reminders returns a tenant's reminder plan by name, or Standard where name is empty.
@@ -240,5 +227,6 @@ func digest(v any) [sha256.Size]byte {
 func (t Tenant) clone() Tenant {
 	t.Rules, t.Profiles = slices.Clone(t.Rules), maps.Clone(t.Profiles)
 	t.Reminders, t.Escalations = maps.Clone(t.Reminders), maps.Clone(t.Escalations)
+	t.given = maps.Clone(t.given)
 	return t
 }

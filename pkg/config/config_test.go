@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -102,8 +103,9 @@ func TestLayers(t *testing.T) {
 		"acme/profiles.yaml": `
 default: contract
 rules:
-  - {when: {integration: salesforce, currency: EUR, at_least: 10000}, use: high-risk}
-  - {when: {template: offer-letter}, use: contract}
+  - when: integration == "salesforce" && value.currency_code == "EUR" && value.amount >= 10000
+    use: high-risk
+  - {when: template == "offer-letter", use: contract}
 profiles:
   contract: {grace: 2h, assurance: 3, automatic_reissue: true, reminders: gentle, escalation: none}
   standard: {session: 2h}
@@ -130,7 +132,7 @@ profiles:
 	if p, _ := c.Profile("stranger", "flash"); p.Lifetime.Std() != 5*time.Second || p.Grace != 0 || p.Idle.Std() != 10*time.Second {
 		t.Errorf("a tenant without a folder: %+v", p)
 	}
-	if got := c.ProfileNames("acme"); !slices.Equal(got, []string{"contract", "flash", "high-risk", "legal", "routine", "sales", "standard"}) {
+	if got := slices.Sorted(maps.Keys(c.Tenant("acme").Profiles)); !slices.Equal(got, []string{"contract", "flash", "high-risk", "legal", "routine", "sales", "standard"}) {
 		t.Errorf("names %v", got)
 	}
 	gentle, _ := c.Reminders("acme", "gentle")
@@ -147,16 +149,11 @@ profiles:
 	if !reflect.DeepEqual(c.Branding("empty"), config.Default().Branding("x")) {
 		t.Error("one tenant's branding shows at another's")
 	}
-	for want, m := range map[string]config.Match{
-		"high-risk": {Integration: "salesforce", Template: "offer-letter", Currency: "EUR", Units: 10000},
-		"contract":  {Integration: "salesforce", Template: "offer-letter", Currency: "EUR", Units: 9999},
-	} {
-		if got := c.ProfileFor("acme", m); got.Name != want {
-			t.Errorf("%+v takes %s", m, got.Name)
-		}
+	if got := c.Tenant("acme"); !slices.Equal(got.Gives(), []string{"contract", "standard"}) || !got.GivesRules() || got.Rules[config.Choose(got.Rules, config.Match{Template: "offer-letter"})].Use != "contract" {
+		t.Errorf("what the tenant's own files give: %v, rules %v", got.Gives(), got.Rules)
 	}
-	if got := c.ProfileFor("acme", config.Match{Integration: "salesforce", Currency: "USD", Units: 1 << 40}); got.Name != "contract" {
-		t.Errorf("another currency takes %s", got.Name)
+	if got := c.Tenant("bare"); len(got.Gives()) != 0 || got.GivesRules() {
+		t.Errorf("a tenant without files gives %v", got.Gives())
 	}
 }
 
@@ -205,8 +202,9 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 		"name of a profile":    {"profiles.yaml", "profiles:\n  Big Deal: {}\n", []string{"profiles.yaml:2:3: profiles.Big Deal: is no setting here; accepted: profiles by name: up to 64 lower-case"}},
 		"default nobody made":  {"profiles.yaml", "default: nosuch\n", []string{"profiles.yaml:1:1: default: is no profile; accepted: high-risk, legal, routine, sales, standard"}},
 		"plan nobody made":     {"profiles.yaml", "profiles:\n  sales: {reminders: nosuch, escalation: nosuch}\n", []string{"profiles.sales.reminders: is no reminder plan; accepted: standard", "profiles.sales.escalation: is no escalation policy; accepted: standard"}},
-		"rule":                 {"profiles.yaml", "rules:\n  - {when: {}, use: sales}\n  - {when: {at_least: 5}, use: sales}\n  - {use: sales}\n", []string{"profiles.yaml:2:6: rules[0].when: accepted: at least one of", "rules[1].when: lacks currency", "rules[2]: lacks when"}},
-		"rule's profile":       {"profiles.yaml", "rules:\n  - {when: {template: a}, use: nosuch}\n", []string{"profiles.yaml:2:27: rules[0].use: is no profile"}},
+		"rule":                 {"profiles.yaml", "rules:\n  - {when: '', use: sales}\n  - {use: sales}\n", []string{"profiles.yaml:2:6: rules[0].when: accepted: a CEL expression", "rules[1]: lacks when"}},
+		"rule that is no CEL":  {"profiles.yaml", "rules:\n  - {when: tenant == \"a\", use: sales}\n", []string{"profiles.yaml:2:6: rules[0].when: column 1: undeclared reference to 'tenant'; known are integration, template"}},
+		"rule's profile":       {"profiles.yaml", "rules:\n  - {when: template == \"a\", use: nosuch}\n", []string{"rules[0].use: is no profile"}},
 		"falling offsets":      {"reminders.yaml", "plans:\n  standard:\n    offsets: [24h, 1d]\n", []string{"reminders.yaml:3:20: plans.standard.offsets[1]: accepted: a duration longer than the one before, 1d"}},
 		"offset of nothing":    {"reminders.yaml", "plans: {standard: {offsets: [0s]}}\n", []string{"plans.standard.offsets[0]"}},
 		"quiet hours":          {"reminders.yaml", "plans:\n  standard:\n    quiet_hours: {from: 9pm, to: \"24:00\"}\n", []string{"reminders.yaml:3:19: plans.standard.quiet_hours.from: accepted: a time of day", "plans.standard.quiet_hours.to"}},
@@ -331,7 +329,7 @@ func FuzzFiles(f *testing.F) {
 			t.Fatalf("an accident: %v", err)
 		}
 		if err == nil {
-			for _, n := range c.ProfileNames("acme") {
+			for _, n := range slices.Sorted(maps.Keys(c.Tenant("acme").Profiles)) {
 				if p, _ := c.Profile("acme", n); p.Lifetime <= 0 || p.Session <= 0 || p.Idle > p.Session || p.Name != n {
 					t.Fatalf("accepted %+v", p)
 				}

@@ -12,32 +12,9 @@ import (
 // The files, as YAML has them. A nil pointer is a setting left out.
 
 type profilesFile struct {
-	Default  *string                `yaml:"default"`
-	Rules    *[]profileRuleFile     `yaml:"rules"`
-	Profiles map[string]profileFile `yaml:"profiles"`
-}
-
-type profileRuleFile struct {
-	When struct {
-		Integration string `yaml:"integration"`
-		Template    string `yaml:"template"`
-		Currency    string `yaml:"currency"`
-		AtLeast     int64  `yaml:"at_least"`
-	} `yaml:"when"`
-	Use string `yaml:"use"`
-}
-
-type profileFile struct {
-	Lifetime         *Duration `yaml:"lifetime"`
-	Grace            *Duration `yaml:"grace"`
-	Session          *Duration `yaml:"session"`
-	Idle             *Duration `yaml:"idle"`
-	ReissueLimit     *int      `yaml:"reissue_limit"`
-	ReissueWindow    *Duration `yaml:"reissue_window"`
-	AutomaticReissue *bool     `yaml:"automatic_reissue"`
-	Assurance        *int      `yaml:"assurance"`
-	Reminders        *string   `yaml:"reminders"`
-	Escalation       *string   `yaml:"escalation"`
+	Default  *string                  `yaml:"default"`
+	Rules    *[]ProfileRule           `yaml:"rules"`
+	Profiles map[string]ProfileChange `yaml:"profiles"`
 }
 
 func (l *layer) profiles(file string, data []byte) {
@@ -47,6 +24,7 @@ func (l *layer) profiles(file string, data []byte) {
 	t := l.tenant
 	standard := t.Profiles[Standard] // of the layer below: what a new profile begins with
 	profiles := maps.Clone(t.Profiles)
+	t.given = map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(f.Profiles)) {
 		p, known := t.Profiles[name]
 		if !known {
@@ -54,48 +32,36 @@ func (l *layer) profiles(file string, data []byte) {
 			p.Name = name
 		}
 		profiles[name] = l.profile(d, p, f.Profiles[name])
+		t.given[name] = true
 	}
 	t.Profiles = profiles
 	set(&t.DefaultProfile, f.Default)
+	t.givenRules = f.Default != nil || f.Rules != nil
 	if _, ok := profiles[t.DefaultProfile]; !ok {
 		d.add([]string{"default"}, "is no profile; accepted: %s", names(profiles))
 	}
 	if f.Rules == nil {
 		return
 	}
-	t.Rules = []ProfileRule{}
-	for i, r := range *f.Rules {
+	t.Rules = *f.Rules
+	for i, r := range t.Rules {
 		if _, ok := profiles[r.Use]; !ok {
 			d.add([]string{"rules", strconv.Itoa(i), "use"}, "is no profile; accepted: %s", names(profiles))
 		}
-		t.Rules = append(t.Rules, ProfileRule{r.When.Integration, r.When.Template, r.When.Currency, r.When.AtLeast, r.Use})
+		if _, err := ParseCondition(r.When); err != nil {
+			d.add([]string{"rules", strconv.Itoa(i), "when"}, "%v", err)
+		}
 	}
 }
 
 // profile lays a file's profile over p, and checks what no schema can.
-func (l *layer) profile(d *document, p Profile, f profileFile) Profile {
-	set(&p.Lifetime, f.Lifetime)
-	set(&p.Grace, f.Grace)
-	set(&p.Session, f.Session)
-	set(&p.Idle, f.Idle)
-	if f.Idle == nil {
-		p.Idle = min(p.Idle, p.Session) // a shorter session alone is no mistake
-	}
-	set(&p.ReissueLimit, f.ReissueLimit)
-	set(&p.ReissueWindow, f.ReissueWindow)
-	set(&p.AutomaticReissue, f.AutomaticReissue)
-	set(&p.Assurance, f.Assurance)
-	set(&p.Reminders, f.Reminders)
-	set(&p.Escalation, f.Escalation)
-	at := func(field string) []string { return []string{"profiles", p.Name, field} }
-	if p.Idle > p.Session {
-		d.add(at("idle"), "is longer than the session; accepted: up to %s", p.Session)
-	}
-	if _, ok := l.tenant.Reminders[p.Reminders]; !ok && !l.broken {
-		d.add(at("reminders"), "is no reminder plan; accepted: %s", names(l.tenant.Reminders))
-	}
-	if _, ok := l.tenant.Escalations[p.Escalation]; !ok && !l.broken {
-		d.add(at("escalation"), "is no escalation policy; accepted: %s", names(l.tenant.Escalations))
+func (l *layer) profile(d *document, p Profile, f ProfileChange) Profile {
+	p = f.Apply(p)
+	for _, w := range l.tenant.CheckProfile(p) {
+		if l.broken && (w.Setting == "reminders" || w.Setting == "escalation") {
+			continue
+		}
+		d.add([]string{"profiles", p.Name, w.Setting}, "%s", w.Text)
 	}
 	return p
 }

@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	defaultsFolder = "defaults"
-	maxFileBytes   = 1 << 20
-	maxProblems    = 100 // of which all are told; what is beyond is a file of another kind
+	maxFileBytes = 1 << 20
+	maxProblems  = 100 // of which all are told; what is beyond is a file of another kind
 )
 
 // ErrNone means that the folder given does not exist.
@@ -46,19 +45,19 @@ func Load(dir string) (*Config, error) {
 	}
 	var problems Problems
 	base := builtIn()
-	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == defaultsFolder }) {
-		found, err := overlay(&base, filepath.Join(dir, defaultsFolder))
+	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == Defaults }) {
+		found, err := overlay(&base, filepath.Join(dir, Defaults))
 		if err != nil {
 			return nil, err
 		}
 		problems = append(problems, found...)
 	}
-	c := &Config{base: base, tenants: map[string]Tenant{}}
+	c := &Config{base: base, tenants: map[string]Tenant{}, files: true}
 	for _, e := range entries {
 		name := e.Name()
 		path := filepath.Join(dir, name)
 		switch {
-		case name == defaultsFolder || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".md") || name == "schema":
+		case name == Defaults || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".md") || name == "schema":
 			continue
 		case !e.IsDir():
 			problems = append(problems, Problem{File: path, Text: "is no folder; accepted: defaults, and one a tenant"})
@@ -68,6 +67,7 @@ func Load(dir string) (*Config, error) {
 			continue
 		}
 		tenant := base.clone()
+		tenant.given, tenant.givenRules = nil, false
 		found, err := overlay(&tenant, path)
 		if err != nil {
 			return nil, err

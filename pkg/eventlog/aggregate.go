@@ -185,7 +185,7 @@ func (a *Aggregate[S]) record(ctx context.Context, k Key, v version[S], fact pro
 	crash.Point("record.stored")
 	a.glances.put(k, next)
 	if a.cache != nil {
-		a.cache.Put(context.WithoutCancel(ctx), k, next.sequence, body) // the caller may leave: the fact stands
+		a.cache.Put(ctx, k, next.sequence, body)
 	}
 	return next, nil
 }
@@ -251,18 +251,6 @@ func (a *Aggregate[S]) decode(e Entry) (version[S], error) {
 	return version[S]{state: state, sequence: e.Sequence, commands: rec.GetCommandIds()}, nil
 }
 
-// StateIn returns the state in a record as it is stored.
-func StateIn[S proto.Message](record []byte) (S, error) {
-	state, rec := zero[S](), &recordv1.Record{}
-	if err := proto.Unmarshal(record, rec); err != nil {
-		return state, fmt.Errorf("eventlog: unreadable record: %w", err)
-	}
-	if err := rec.GetState().UnmarshalTo(state); err != nil {
-		return state, fmt.Errorf("eventlog: state of a record: %w", err)
-	}
-	return state, nil
-}
-
 // zero returns an empty message of the type S.
 func zero[S proto.Message]() S {
 	var s S
@@ -288,4 +276,33 @@ func setCloudEvent(h nats.Header, id, kind, service, subject string, at time.Tim
 	h.Set("ce-subject", subject)
 	h.Set("ce-time", at.UTC().Format(time.RFC3339Nano))
 	h.Set("content-type", "application/protobuf")
+}
+
+// History calls visit with every state that an aggregate was in, oldest first, and the fact that led to it. It reads message by
+// message: for aggregates that change rarely.
+func (a *Aggregate[S]) History(ctx context.Context, k Key, visit func(state S, rec *recordv1.Record) error) error {
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	for next := uint64(1); ; {
+		e, err := a.log.next(ctx, FactSubject(a.service, k), next)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rec := &recordv1.Record{}
+		if err := proto.Unmarshal(e.Data, rec); err != nil {
+			return fmt.Errorf("eventlog: record %s:%d: %w", a.log.Name(), e.Sequence, err)
+		}
+		v, err := a.decode(e)
+		if err != nil {
+			return err
+		}
+		if err := visit(v.state, rec); err != nil {
+			return err
+		}
+		next = e.Sequence + 1
+	}
 }

@@ -23,6 +23,10 @@ var (
 	SignerUnknown       = add(Error{Code: "SIGNER_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "This request has no such signer.", Next: "check-address"})
 	DocumentRefused     = add(Error{Code: "DOCUMENT_REFUSED", Kind: codes.InvalidArgument, HTTP: 422, Text: "This document cannot be signed safely.", Next: "other-document"})
 
+	ProfileUnknown = add(Error{Code: "PROFILE_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "We do not know this expiration profile.", Next: "check-address"})
+	ProfileChanged = add(Error{Code: "PROFILE_CHANGED", Kind: codes.Aborted, HTTP: 409, Text: "Somebody else has changed this meanwhile.", Next: "reload"})
+	ProfileInUse   = add(Error{Code: "PROFILE_IN_USE", Kind: codes.FailedPrecondition, HTTP: 409, Text: "A rule still uses this expiration profile.", Next: "fix-fields"})
+
 	LinkUnknown      = add(Error{Code: "LINK_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "We do not know this link.", Next: "check-address"})
 	LinkNotYet       = add(Error{Code: "LINK_NOT_YET", Kind: codes.FailedPrecondition, HTTP: 409, Text: "It is not your turn to sign yet.", Next: "wait"})
 	LinkExpired      = add(Error{Code: "LINK_EXPIRED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "This link has expired.", Next: "reissue", Expected: time.Minute})

@@ -25,6 +25,7 @@ var phrases = map[string][2]string{
 	"cs.link.redeemed":               {"The link was opened.", "Der Link wurde geöffnet."},
 	"cs.link.denied":                 {"A link was refused.", "Ein Link wurde abgewiesen."},
 	"cs.link.soft_expired":           {"The link expired.", "Der Link ist abgelaufen."},
+	"cs.link.reprofiled":             {"The sender changed how long the link lives.", "Der Absender hat geändert, wie lange der Link gilt."},
 	"cs.link.reissued":               {"A new link took the place of the one before.", "Ein neuer Link hat den bisherigen ersetzt."},
 	"cs.link.rerouted":               {"An alternate took the signer's place.", "Eine Vertretung ist an die Stelle getreten."},
 	"cs.link.revoked":                {"The link was withdrawn.", "Der Link wurde zurückgezogen."},

@@ -127,7 +127,7 @@ func (s *Service) begin(ctx context.Context, e eventlog.Event, trigger escalatio
 	}
 	k := s.key(e.Key.Tenant, linkID, generation)
 	_, err = s.escalations.Do(ctx, k, rules.Begin{
-		ID: k.ID, Trigger: trigger, Generation: generation, Policy: s.policy(k.Tenant, link.GetProfile().GetName(), trigger),
+		ID: k.ID, Trigger: trigger, Generation: generation, Policy: s.policy(k.Tenant, link.GetProfile(), trigger),
 		Link: link, Seat: seatOf(resp.GetRequest(), linkID), Traceparent: e.Header.Get("traceparent"),
 	}, e.By(Name, "begin"))
 	return err

@@ -105,10 +105,15 @@ var actions = map[config.Action]escalationv1.Action{
 	config.Cancel:           escalationv1.Action_ACTION_CANCEL,
 }
 
-// policy returns what a tenant has set for a trigger on links of a profile, by the standard policy where the profile's is gone.
-func (s *Service) policy(tenant, profile string, trigger escalationv1.Trigger) rules.Policy {
-	p, _ := s.tenants.Profile(tenant, profile)
-	set, ok := s.tenants.Escalation(tenant, p.Escalation)
+// policy returns what the policy that a link's profile names says of a trigger; where the profile names none, the one that the
+// settings give it, and the standard policy where that is gone.
+func (s *Service) policy(tenant string, profile *tokenv1.Profile, trigger escalationv1.Trigger) rules.Policy {
+	name := profile.GetEscalation()
+	if name == "" {
+		p, _ := s.tenants.Profile(tenant, profile.GetName())
+		name = p.Escalation
+	}
+	set, ok := s.tenants.Escalation(tenant, name)
 	if !ok {
 		set, _ = s.tenants.Escalation(tenant, config.Standard)
 	}

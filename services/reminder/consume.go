@@ -181,7 +181,7 @@ func (s *Service) liveLink(ctx context.Context, tenant, linkID string) (*tokenv1
 
 // subject says whose plan it is, and by which policy. The signer's zone is asked for once, when the plan is made.
 func (s *Service) subject(ctx context.Context, e eventlog.Event, k eventlog.Key, link *tokenv1.Link) (rules.Subject, rules.Policy, error) {
-	policy, zone := s.policy(k.Tenant, link.GetProfile().GetName())
+	policy, zone := s.policy(k.Tenant, link.GetProfile())
 	of := rules.Subject{
 		PlanID: k.ID, Tenant: k.Tenant, RequestID: link.GetRequestId(), LinkID: link.GetId(), HolderID: link.GetHolderId(),
 		Generation: link.GetGeneration(), Position: link.GetPosition(), Traceparent: e.Header.Get("traceparent"),

@@ -92,10 +92,15 @@ func (s *Service) key(tenant, linkID string, generation uint32) eventlog.Key {
 	return eventlog.Key{Tenant: tenant, ID: eventlog.DeriveID(s.h.Keys, "rem", linkID, fmt.Sprint(generation))}
 }
 
-// policy returns the plan that a tenant has set for a profile, or the standard one where the profile's is gone.
-func (s *Service) policy(tenant, profile string) (rules.Policy, string) {
-	p, _ := s.tenants.Profile(tenant, profile)
-	plan, ok := s.tenants.Reminders(tenant, p.Reminders)
+// policy returns the plan that a link's profile names, or the one that the settings give that profile where it names none; the
+// standard one where that is gone.
+func (s *Service) policy(tenant string, profile *tokenv1.Profile) (rules.Policy, string) {
+	name := profile.GetReminders()
+	if name == "" {
+		p, _ := s.tenants.Profile(tenant, profile.GetName())
+		name = p.Reminders
+	}
+	plan, ok := s.tenants.Reminders(tenant, name)
 	if !ok {
 		plan, _ = s.tenants.Reminders(tenant, config.Standard)
 	}

@@ -2,13 +2,11 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
-	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/telemetry"
@@ -29,8 +27,16 @@ var requestPattern = regexp.MustCompile(`^req_[A-Za-z0-9_-]{1,60}$`)
 // request is: a crash in between leaves nothing that anybody sees, and the same call again goes on from there.
 func (s *Service) accept(ctx context.Context, tenant string, r *signingv1.SigningRequest, by eventlog.By) (*signingv1.RequestView, bool, error) {
 	late := rules.DeadlineProblem(r.GetDeadline(), s.h.Clock.Now(tenant))
-	if err := validate(r, s.contract, s.tenants, tenant, late); err != nil {
+	held, err := s.settingsOf(ctx, tenant)
+	if err != nil {
 		return nil, false, err
+	}
+	profile, wrong := held.forRequest(r)
+	if err := validate(r, s.contract, wrong, late); err != nil {
+		// A repeat is answered whatever became of its profile.
+		if taken, failed := s.taken(ctx, tenant, r); wrong == "" || !taken || failed != nil {
+			return nil, false, errors.Join(failed, err)
+		}
 	}
 	id := s.requestID(tenant, r.GetReference())
 	ctx = telemetry.WithRequest(ctx, id, tenant)
@@ -56,8 +62,7 @@ func (s *Service) accept(ctx context.Context, tenant string, r *signingv1.Signin
 	request := &tokenv1.Request{
 		Id: id, Tenant: tenant, Deadline: r.GetDeadline(), FieldDigests: digests, Integration: r.GetIntegration(), Template: r.GetTemplate(), Value: r.GetValue(),
 	}
-	profile, _ := s.tenants.Profile(tenant, r.GetProfile())
-	request.Profile = profileOf(profile)
+	request.Profile = profile
 	if request.Documents, err = s.inspect(ctx, tenant, id, r); err != nil {
 		return nil, false, err
 	}
@@ -72,12 +77,14 @@ func (s *Service) accept(ctx context.Context, tenant string, r *signingv1.Signin
 	return view, res.Fact != nil, err
 }
 
-func profileOf(p config.Profile) *tokenv1.Profile {
-	return &tokenv1.Profile{
-		Name: p.Name, Lifetime: durationpb.New(p.Lifetime.Std()), Grace: durationpb.New(p.Grace.Std()), Session: durationpb.New(p.Session.Std()),
-		ReissueLimit: uint32(p.ReissueLimit), ReissueWindow: durationpb.New(p.ReissueWindow.Std()), Assurance: uint32(p.Assurance),
-		Idle: durationpb.New(p.Idle.Std()), AutomaticReissue: p.AutomaticReissue,
+// taken tells whether the same request was accepted before.
+func (s *Service) taken(ctx context.Context, tenant string, r *signingv1.SigningRequest) (bool, error) {
+	old, _, err := s.requests.Load(ctx, key(tenant, s.requestID(tenant, r.GetReference())))
+	if err != nil || old.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_UNSPECIFIED {
+		return false, err
 	}
+	digests, err := s.digests(r)
+	return err == nil && len(rules.Differences(old.GetFieldDigests(), digests)) == 0, err
 }
 
 // keepPrivate puts people and words into the vault and their ids into the request.

@@ -33,6 +33,7 @@ func (s *Service) hears(service string) *eventlog.Router {
 		eventlog.On(r, s.onReissued)
 		eventlog.On(r, s.onLapsed)
 		eventlog.On(r, s.onAttention)
+		eventlog.On(r, s.onProfileSet)
 		r.OnEvery(s.onLinkFact)
 	case "delivery":
 		eventlog.On(r, s.onAttemptAccepted)
@@ -60,7 +61,15 @@ func (s *Service) onAccepted(ctx context.Context, e eventlog.Event, f *tokenv1.R
 	if err := s.issueGroup(ctx, e, r.GetGroup()); err != nil {
 		return err
 	}
-	return s.outcome(ctx, e, "accepted", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, 0)
+	if err := s.outcome(ctx, e, "accepted", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, 0); err != nil {
+		return err
+	}
+	if err := s.index.add(ctx, r.GetTenant(), r.GetId(), r.GetAcceptedAt().AsTime()); err != nil {
+		// Redis may come back with a list that misses this request and calls itself whole: the fact is heard again until it is on it.
+		s.h.Logger.WarnContext(ctx, "list of requests was not written", "error", err)
+		return failure.Unavailable
+	}
+	return nil
 }
 
 // onProgressed issues the links of the group whose turn has come (spec 2.6).
@@ -84,24 +93,55 @@ func (s *Service) issueGroup(ctx context.Context, e eventlog.Event, group uint32
 		return nil
 	}
 	ctx = telemetry.WithRequest(ctx, r.GetId(), r.GetTenant())
+	held, err := s.settingsOf(ctx, r.GetTenant())
+	if err != nil {
+		return err
+	}
+	profile := held.newest(r.GetProfile())
 	for _, seat := range r.GetSeats() {
 		if seat.GetGroup() != group {
 			continue
 		}
 		issue := rules.Issue{
 			LinkID: seat.GetLinkId(), Tenant: r.GetTenant(), RequestID: r.GetId(), HolderID: seat.GetPersonId(),
-			Position: seat.GetPosition(), Profile: r.GetProfile(), Traceparent: telemetry.Traceparent(ctx),
+			Position: seat.GetPosition(), Profile: profile, Traceparent: telemetry.Traceparent(ctx),
 			Deadline: r.GetDeadline(), DeadlineNumber: r.GetAmendments(),
 		}
 		if _, err := s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), issue, e.By(Name, "issue")); err != nil {
 			return err
 		}
 	}
+	if err := s.catchUp(ctx, e, r, group); err != nil {
+		return err
+	}
 	after, _, err := s.requests.Load(ctx, e.Key)
 	if err != nil || after.GetAmendments() == r.GetAmendments() {
 		return err
 	}
 	return s.moveDeadlines(ctx, after, e.By(Name, "deadline"))
+}
+
+// catchUp gives links that were just issued a version that was set meanwhile and reaches what was sent: whoever looked for such links
+// may have been here before they were there.
+func (s *Service) catchUp(ctx context.Context, e eventlog.Event, r *tokenv1.Request, group uint32) error {
+	own, _, err := s.profiles.Load(ctx, key(r.GetTenant(), profilesID))
+	if err != nil {
+		return err
+	}
+	entry := rules.OwnProfile(own, r.GetProfile().GetName())
+	if entry.GetRetired() || entry.GetReach() <= tokenv1.ProfileReach_PROFILE_REACH_NEW_LINKS {
+		return nil
+	}
+	for _, seat := range r.GetSeats() {
+		if seat.GetGroup() != group {
+			continue
+		}
+		c := rules.Reprofile{Profile: entry.GetProfile(), Reach: entry.GetReach()}
+		if _, err := s.links.Do(ctx, key(r.GetTenant(), seat.GetLinkId()), c, e.By(Name, "reprofile")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Service) onCompleted(ctx context.Context, e eventlog.Event, f *tokenv1.RequestCompleted) error {
@@ -173,7 +213,7 @@ func (s *Service) closeLinks(ctx context.Context, e eventlog.Event, reason token
 func (s *Service) onLinkFact(ctx context.Context, e eventlog.Event, fact proto.Message) error {
 	switch fact.(type) {
 	case *tokenv1.LinkClockStarted, *tokenv1.LinkRedeemed, *tokenv1.LinkResumed, *tokenv1.LinkReissued, *tokenv1.LinkRerouted,
-		*tokenv1.LinkDeadlineMoved:
+		*tokenv1.LinkDeadlineMoved, *tokenv1.LinkReprofiled:
 		return s.arm(ctx, e)
 	}
 	return nil

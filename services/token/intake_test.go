@@ -189,7 +189,7 @@ func TestIntakeRefused(t *testing.T) {
 		})
 	}
 	w.settled()
-	if facts := w.Facts(token.Name, "fact.token.>"); len(facts) != 0 {
+	if facts := w.Facts(token.Name, "fact.token.>"); len(facts) != 1 || facts[0].Name() != "ProfilesPublished" {
 		t.Errorf("%d facts of what was refused", len(facts))
 	}
 	if left := w.messages(token.IntakeStream, ">"); len(left) != 0 {

@@ -40,12 +40,15 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 		return server.Component{}, "", err
 	}
 	scope := "/" + signingv1.SigningRequestService_ServiceDesc.ServiceName + "/"
+	profile := "/" + signingv1.ProfileService_ServiceDesc.ServiceName + "/"
 	public, err := rpc.NewServer(rpc.Options{
 		Auth: who, Telemetry: h.Telemetry, Public: true, Reflection: true,
 		// Every method checks the scope it needs itself; to read is the least.
 		Scopes: map[string]string{
 			scope: auth.RequestsRead, scope + "Create": auth.RequestsWrite, scope + "Cancel": auth.RequestsWrite, scope + "Amend": auth.RequestsWrite,
 			scope + "ReissueLink": auth.LinksReissue, scope + "RevokeLink": auth.LinksReissue, scope + "IssueLink": auth.LinksReissue,
+			profile: auth.RequestsRead, profile + "SetProfile": auth.ConfigWrite, profile + "RetireProfile": auth.ConfigWrite,
+			profile + "SetProfileRules": auth.ConfigWrite,
 		},
 	})
 	if err != nil {

@@ -14,8 +14,6 @@ import (
 	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/host"
-	"countersign.dev/pkg/hot"
-	"countersign.dev/pkg/hotstate"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/timer"
 	"countersign.dev/pkg/vault"
@@ -58,7 +56,6 @@ func Topology() eventlog.Topology {
 		Consumers: []eventlog.ConsumerSpec{
 			{Stream: IntakeStream, Durable: Name},
 			{Stream: eventlog.FactsStream(Name), Durable: Name},
-			{Stream: eventlog.FactsStream(Name), Durable: hotDurable},
 			{Stream: eventlog.FactsStream("delivery"), Durable: Name},
 			{Stream: eventlog.FactsStream("ceremony"), Durable: Name},
 			{Stream: eventlog.FactsStream("reminder"), Durable: Name},
@@ -75,9 +72,9 @@ type Service struct {
 	requests *eventlog.Aggregate[*tokenv1.Request]
 	links    *eventlog.Aggregate[*tokenv1.Link]
 	calls    *eventlog.Aggregate[*tokenv1.Call]
+	profiles *eventlog.Aggregate[*tokenv1.Profiles]
 	vault    *vault.Vault
 	timers   *timer.Timers
-	cache    *hotstate.Cache
 	index    *index
 	outcomes jetstream.JetStream
 	ceremony ceremonyv1.CeremonyServiceClient
@@ -126,13 +123,13 @@ func New(ctx context.Context, h *host.Host, tenants *config.Config) (*Service, e
 		}
 		use(conn)
 	}
-	store := hot.New(h.Redis, hot.DefaultTimeout)
-	s.cache = hotstate.NewCache(HotState(), store, h.Logger)
-	s.requests = eventlog.NewAggregate(log, Name, rules.EvolveRequest, h.Clock, h.Tracer(Name), s.cache)
-	s.links = eventlog.NewAggregate(log, Name, rules.EvolveLink, h.Clock, h.Tracer(Name), s.cache)
+	cache := newCache(h)
+	s.requests = eventlog.NewAggregate(log, Name, rules.EvolveRequest, h.Clock, h.Tracer(Name), cache)
+	s.links = eventlog.NewAggregate(log, Name, rules.EvolveLink, h.Clock, h.Tracer(Name), cache)
 	s.calls = eventlog.NewAggregate(calls, callsName, rules.EvolveCall, h.Clock, h.Tracer(Name), nil)
-	s.index = &index{rdb: h.Redis, store: store, requests: s.requests}
-	return s, nil
+	s.profiles = eventlog.NewAggregate(log, Name, rules.EvolveProfiles, h.Clock, h.Tracer(Name), cache)
+	s.index = &index{rdb: h.Redis, requests: s.requests}
+	return s, s.publish(ctx)
 }
 
 // Register puts the service's interfaces on a server for other services.
@@ -145,6 +142,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 // RegisterPublic puts on a server only what platforms may call.
 func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
 	signingv1.RegisterSigningRequestServiceServer(r, signingServer{s: s})
+	signingv1.RegisterProfileServiceServer(r, profileServer{s: s})
 }
 
 // Run hears and fires until ctx ends, and finishes what is in hand.
@@ -158,7 +156,6 @@ func (s *Service) Run(ctx context.Context) error {
 		c := s.h.Consumer(Name, eventlog.FactsStream(from), Name, s.hears(from).Handle)
 		g.Go(func() error { return c.Run(ctx, js) })
 	}
-	g.Go(func() error { return s.h.Consumer(Name, eventlog.FactsStream(Name), hotDurable, s.onHot).Run(ctx, js) })
 	g.Go(func() error { return s.timers.Run(ctx, s.fire) })
 	g.Go(func() error { return s.sweep(ctx) })
 	return g.Wait()

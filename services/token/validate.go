@@ -14,7 +14,6 @@ import (
 	"golang.org/x/text/language"
 	"google.golang.org/protobuf/proto"
 
-	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/rpc"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
@@ -28,9 +27,10 @@ const highestAssurance = 1
 // pdfHeaderWithin is how far from its beginning a PDF says that it is one (ISO 32000-2 7.5.2 and what readers bear).
 const pdfHeaderWithin = 1024
 
-// validate names every field of a request that is wrong. No problem repeats a value. late is what is wrong with its deadline by now:
-// it is named with the others, and alone it is no reason to refuse what was made in time.
-func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *config.Config, tenant, late string) error {
+// validate names every field of a request that is wrong. No problem repeats a value. profile is what is wrong with that field, if
+// anything. late is what is wrong with its deadline by now: it is named with the others, and alone it is no reason to refuse what was
+// made in time.
+func validate(r *signingv1.SigningRequest, contract *rpc.Validator, profile, late string) error {
 	if r == nil {
 		return failure.RequestInvalid.WithFields(failure.Field{Path: "request", Problem: "is missing"})
 	}
@@ -40,12 +40,8 @@ func validate(r *signingv1.SigningRequest, contract *rpc.Validator, tenants *con
 	}
 	v.words("reference", r.GetReference())
 	v.words("title", r.GetTitle())
-	profile, ok := tenants.Profile(tenant, r.GetProfile())
-	switch {
-	case !ok:
-		v.add("profile", "is no expiration profile of this tenant; it has "+strings.Join(tenants.ProfileNames(tenant), ", "))
-	case profile.Assurance > highestAssurance:
-		v.add("profile", fmt.Sprintf("asks for assurance %d; the ways of verifying which exist here reach %d", profile.Assurance, highestAssurance))
+	if profile != "" {
+		v.add("profile", profile)
 	}
 	if m := r.GetValue(); m != nil {
 		if _, err := currency.ParseISO(m.GetCurrencyCode()); err != nil {

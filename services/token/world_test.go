@@ -54,10 +54,11 @@ type world struct {
 	*hosttest.World
 	t         *testing.T
 	clock     *clock.Tenants
-	rdb       redis.UniversalClient
+	rdb       *redis.Client
 	links     tokenv1.LinkServiceClient
 	directory tokenv1.DirectoryServiceClient
 	signing   signingv1.SigningRequestServiceClient
+	profiles  signingv1.ProfileServiceClient
 	peers     *peers
 }
 
@@ -66,29 +67,32 @@ const profiles = `profiles:
   flash: {lifetime: 1s, grace: 0s, session: 1s, idle: 1s}
 `
 
-func start(t *testing.T) *world {
+// settings are what an operator's files give: profiles.yaml by tenant.
+func settings(t *testing.T, files map[string]string) *config.Config {
 	t.Helper()
-	t.Parallel()
-	return startOn(t, redistest.Real(t))
-}
-
-// startOn is start over a Redis of one's own.
-func startOn(t *testing.T, rdb redis.UniversalClient) *world {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), tenant)
-	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "profiles.yaml"), []byte(profiles), 0o600)); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, name), 0o700), os.WriteFile(filepath.Join(dir, name, "profiles.yaml"), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	tenants, err := config.Load(filepath.Dir(dir))
+	c, err := config.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func start(t *testing.T) *world {
+	t.Helper()
+	t.Parallel()
+	tenants := settings(t, map[string]string{tenant: profiles})
 	topology := token.Topology()
 	for _, from := range []string{"delivery", "ceremony", "escalation", "reminder"} {
 		topology.Streams = append(topology.Streams, eventlog.FactsConfig(from))
 	}
 	c := clock.NewTenants(clock.System())
-	w := &world{World: hosttest.New(t, c, topology), t: t, clock: c, rdb: rdb, peers: &peers{proved: map[string]bool{}}}
+	w := &world{World: hosttest.New(t, c, topology), t: t, clock: c, rdb: redistest.Real(t), peers: &peers{proved: map[string]bool{}}}
 	w.Serve("ceremony", func(r grpc.ServiceRegistrar) { ceremonyv1.RegisterCeremonyServiceServer(r, w.peers) })
 	w.Serve("identity", func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, w.peers) })
 	w.Serve("audit", func(r grpc.ServiceRegistrar) { auditv1.RegisterAuditServiceServer(r, w.peers) })
@@ -105,7 +109,7 @@ func startOn(t *testing.T, rdb redis.UniversalClient) *world {
 		t.Fatal(err)
 	}
 	w.links, w.directory = tokenv1.NewLinkServiceClient(conn), tokenv1.NewDirectoryServiceClient(conn)
-	w.signing = signingv1.NewSigningRequestServiceClient(conn)
+	w.signing, w.profiles = signingv1.NewSigningRequestServiceClient(conn), signingv1.NewProfileServiceClient(conn)
 	return w
 }
 
@@ -366,8 +370,8 @@ func (w *world) told(request string, n int) []string {
 func (w *world) settled() {
 	w.t.Helper()
 	eventlogtest.Eventually(w.t, "everything is heard", func() bool {
-		for _, spec := range token.Topology().Consumers {
-			c, err := w.JS.Consumer(w.t.Context(), spec.Stream, spec.Durable)
+		for _, name := range []string{token.IntakeStream, "FACTS_TOKEN", "FACTS_DELIVERY", "FACTS_CEREMONY", "FACTS_ESCALATION", "FACTS_REMINDER"} {
+			c, err := w.JS.Consumer(w.t.Context(), name, token.Name)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -456,11 +460,7 @@ func (w *world) failOver(to map[string]string) {
 
 func (w *world) flush() {
 	w.t.Helper()
-	err := w.rdb.FlushAll(w.t.Context()).Err()
-	if cluster, is := w.rdb.(*redis.ClusterClient); is {
-		err = cluster.ForEachMaster(w.t.Context(), func(ctx context.Context, rdb *redis.Client) error { return rdb.FlushAll(ctx).Err() })
-	}
-	if err != nil {
+	if err := w.rdb.FlushAll(w.t.Context()).Err(); err != nil {
 		w.t.Fatal(err)
 	}
 }

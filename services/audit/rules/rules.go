@@ -207,8 +207,9 @@ var types = map[string]string{
 	"LinkIssued": "cs.link.issued", "LinkMinted": "cs.link.minted", "LinkClockStarted": "cs.link.delivered", "LinkRedeemed": "cs.link.redeemed",
 	"LinkResumed": "cs.session.resumed", "LinkReissued": "cs.link.reissued", "LinkRerouted": "cs.link.rerouted", "LinkAdmitted": "cs.link.admitted",
 	"LinkSigned": "cs.link.signed", "LinkDeclined": "cs.link.declined", "LinkRevoked": "cs.link.revoked", "LinkClosed": "cs.link.closed",
-	"LinkLapsed": "cs.link.soft_expired", "LinkDenied": "cs.link.denied",
+	"LinkLapsed": "cs.link.soft_expired", "LinkDenied": "cs.link.denied", "LinkReprofiled": "cs.link.reprofiled",
 	"LinkDeadlineMoved": "cs.link.deadline_moved", "LinkAttention": "cs.link.attention",
+	"ProfileSet": "cs.profile.set", "ProfileRetired": "cs.profile.retired", "ProfileRulesSet": "cs.profile.rules_set", "ProfilesPublished": "cs.profile.published",
 	"DeliveryPlanned": "cs.delivery.planned", "AttemptAccepted": "cs.delivery.accepted", "AttemptDeferred": "cs.delivery.deferred",
 	"AttemptBounced": "cs.delivery.bounced", "DeliveryFailed": "cs.delivery.failed", "DeliverySkipped": "cs.delivery.skipped",
 	"ChallengeStarted": "cs.identity.challenged", "AnswerRefused": "cs.identity.failed", "VerificationPassed": "cs.identity.verified",
@@ -250,7 +251,7 @@ func describe(l *Leaf, src Source) {
 	switch f := src.Fact.(type) {
 	case *tokenv1.RequestAccepted:
 		r := f.GetRequest()
-		l.Info, l.Com = map[string]string{"profile": r.GetProfile().GetName(), "signers": fmt.Sprint(len(r.GetSeats()))}, map[string]string{}
+		l.Info, l.Com = map[string]string{"profile": r.GetProfile().GetName(), "profile_version": fmt.Sprint(r.GetProfile().GetVersion()), "signers": fmt.Sprint(len(r.GetSeats()))}, map[string]string{}
 		for _, d := range r.GetDocuments() {
 			l.Doc = &Doc{ID: d.GetId(), Presented: digest(d.GetPresentedSha256())}
 		}
@@ -280,6 +281,16 @@ func describe(l *Leaf, src Source) {
 	case *identityv1.VerificationPassed:
 		e := f.GetEvidence()
 		l.Link, l.Auth = &Link{ID: f.GetLinkId()}, &Auth{Got: e.GetLevel(), Methods: []string{methodName(e.GetMethod())}, Ev: []string{e.GetId()}}
+	case *tokenv1.ProfileSet:
+		p := f.GetProfile()
+		l.Info = map[string]string{
+			"profile": p.GetName(), "version": fmt.Sprint(p.GetVersion()), "lifetime": p.GetLifetime().AsDuration().String(), "grace": p.GetGrace().AsDuration().String(),
+			"reach": strings.ToLower(strings.TrimPrefix(f.GetReach().String(), "PROFILE_REACH_")),
+		}
+	case *tokenv1.ProfileRetired:
+		l.Info = map[string]string{"profile": f.GetName(), "version": fmt.Sprint(f.GetVersion())}
+	case *tokenv1.ProfileRulesSet:
+		l.Info = map[string]string{"version": fmt.Sprint(f.GetRules().GetVersion()), "default": f.GetRules().GetDefaultProfile(), "rules": fmt.Sprint(len(f.GetRules().GetRules()))}
 	default:
 		describeLink(l, src)
 		describeDelivery(l, src)
@@ -351,6 +362,8 @@ func describeLink(l *Leaf, src Source) {
 		}
 	case *tokenv1.LinkDenied:
 		l.Out.Code = f.GetCode()
+	case *tokenv1.LinkReprofiled:
+		l.Info = map[string]string{"profile": f.GetProfile().GetName(), "version": fmt.Sprint(f.GetProfile().GetVersion())}
 	case *tokenv1.LinkAdmitted:
 		l.Sess, l.Link.Grace = f.GetSessionId(), f.GetGrace()
 	}

@@ -45,7 +45,7 @@ func tokenHears(w *world, e *event) error {
 			return err
 		}
 		w.tell(e, "cancelled")
-	case *tokenv1.LinkClockStarted, *tokenv1.LinkRedeemed, *tokenv1.LinkResumed, *tokenv1.LinkReissued, *tokenv1.LinkRerouted:
+	case *tokenv1.LinkClockStarted, *tokenv1.LinkRedeemed, *tokenv1.LinkResumed, *tokenv1.LinkReissued, *tokenv1.LinkRerouted, *tokenv1.LinkReprofiled:
 		w.armLink(r, e.id, rules.Deadline(e.state.(*tokenv1.Link)), e.sequence) //nolint:errcheck,forcetypeassert // a link's fact
 	case *deliveryv1.AttemptAccepted:
 		switch f.GetKind() {

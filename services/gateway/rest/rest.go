@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	// grpc-gateway translates by the annotations of the contract, so that REST and gRPC cannot drift apart.
@@ -46,7 +47,7 @@ type api struct {
 	calls   *runtime.ServeMux
 }
 
-// New returns the handler of /v1/. conn leads to SigningRequestService; who calls is taken from the request's context
+// New returns the handler of /v1/. conn leads to the services of the contract; who calls is taken from the request's context
 // (auth.HTTP) and passed on by conn.
 func New(ctx context.Context, conn grpc.ClientConnInterface, o Options) (http.Handler, error) {
 	if o.Admit == nil {
@@ -69,6 +70,9 @@ func New(ctx context.Context, conn grpc.ClientConnInterface, o Options) (http.Ha
 	)
 	client := signingv1.NewSigningRequestServiceClient(idempotent{conn})
 	if err := gatewayv1.RegisterSigningRequestServiceHandlerClient(ctx, a.calls, client); err != nil {
+		return nil, fmt.Errorf("rest: register: %w", err)
+	}
+	if err := gatewayv1.RegisterProfileServiceHandlerClient(ctx, a.calls, signingv1.NewProfileServiceClient(idempotent{conn})); err != nil {
 		return nil, fmt.Errorf("rest: register: %w", err)
 	}
 	return a, nil
@@ -110,10 +114,7 @@ func knownParameters(method string, u *url.URL) error {
 	if err != nil {
 		return failure.RequestUnreadable.WithFields(failure.Field{Path: "query", Problem: "is no list of parameters"})
 	}
-	var known protoreflect.FieldDescriptors
-	if u.Path == "/v1/requests" && (method == http.MethodGet || method == http.MethodHead) {
-		known = (&signingv1.ListRequest{}).ProtoReflect().Descriptor().Fields()
-	}
+	known := parameters(method, u.Path)
 	for name, values := range given {
 		switch {
 		case known == nil, known.ByTextName(name) == nil:
@@ -123,6 +124,27 @@ func knownParameters(method string, u *url.URL) error {
 		}
 	}
 	return nil
+}
+
+// parameters are the fields that a call takes from the query; nil where it takes none.
+func parameters(method, path string) protoreflect.FieldDescriptors {
+	name, isProfile := strings.CutPrefix(path, "/v1/profiles/")
+	isProfile = isProfile && !strings.Contains(name, "/")
+	var m proto.Message
+	switch {
+	case method == http.MethodGet || method == http.MethodHead:
+		if path == "/v1/requests" {
+			m = &signingv1.ListRequest{}
+		} else if isProfile {
+			m = &signingv1.GetProfileRequest{}
+		}
+	case method == http.MethodDelete && isProfile:
+		m = &signingv1.RetireProfileRequest{}
+	}
+	if m == nil {
+		return nil
+	}
+	return m.ProtoReflect().Descriptor().Fields()
 }
 
 // created answers 201, and where to find it, for a request that was not there before.

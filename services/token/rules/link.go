@@ -235,6 +235,11 @@ func EvolveLink(l *tokenv1.Link, fact proto.Message) *tokenv1.Link {
 		l.DeniedAt = f.GetAt()
 	case *tokenv1.LinkAttention:
 		l.AttentionGeneration = f.GetGeneration()
+	case *tokenv1.LinkReprofiled:
+		l.Profile, l.ExpiresAt = f.GetProfile(), f.GetExpiresAt()
+		if l.GetSession() != nil && f.GetSessionEndsAt() != nil {
+			l.Session.EndsAt = f.GetSessionEndsAt()
+		}
 	}
 	return l
 }

@@ -17,6 +17,12 @@
 //	         open, redeemed -Lapse-> lapsed; next generation where the profile replaces what lapses
 //	         open, redeemed -Continue-> redeemed, in this browser; next generation when the lifetime is over
 //	         anything not final -MarkDeclined-> declined, -Close-> closed
+//	         open, redeemed -Reprofile-> the same, with the values of a newer version of its profile
+//
+// The expiration profiles of a tenant, which are one aggregate with the rules that choose among them (spec 2.3):
+//
+//	nothing -SetProfile, Publish-> set, version 1 -SetProfile, Publish-> set, next version
+//	        set -RetireProfile, Publish-> retired -SetProfile, Publish-> set, next version
 //
 // For two minutes after a signature was admitted, or until it is made, everything that would rotate or end the link waits (decisions 8).
 //

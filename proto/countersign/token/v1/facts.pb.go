@@ -408,10 +408,16 @@ type Profile struct {
 	Assurance uint32 `protobuf:"varint,7,opt,name=assurance,proto3" json:"assurance,omitempty"`
 	// How long a session may do nothing; none is for ever.
 	Idle *durationpb.Duration `protobuf:"bytes,8,opt,name=idle,proto3" json:"idle,omitempty"`
+	// Which version of the profile these values are; 0 is the one that is built in.
+	Version uint64 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	// Name of a reminder plan of the tenant; empty is the one that its settings give the profile.
+	Reminders string `protobuf:"bytes,10,opt,name=reminders,proto3" json:"reminders,omitempty"`
 	// Whether a link that lapsed is replaced without being asked for, at most reissue_limit times before somebody opens one.
 	AutomaticReissue bool `protobuf:"varint,11,opt,name=automatic_reissue,json=automaticReissue,proto3" json:"automatic_reissue,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Name of an escalation policy of the tenant; empty is the one that its settings give the profile.
+	Escalation    string `protobuf:"bytes,12,opt,name=escalation,proto3" json:"escalation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Profile) Reset() {
@@ -500,11 +506,32 @@ func (x *Profile) GetIdle() *durationpb.Duration {
 	return nil
 }
 
+func (x *Profile) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Profile) GetReminders() string {
+	if x != nil {
+		return x.Reminders
+	}
+	return ""
+}
+
 func (x *Profile) GetAutomaticReissue() bool {
 	if x != nil {
 		return x.AutomaticReissue
 	}
 	return false
+}
+
+func (x *Profile) GetEscalation() string {
+	if x != nil {
+		return x.Escalation
+	}
+	return ""
 }
 
 // Request is the state of a signing request.
@@ -3106,11 +3133,73 @@ func (x *LinkDenied) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// LinkReprofiled says that a link which was sent got the values of a newer version of its profile.
+type LinkReprofiled struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Profile   *Profile               `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The end of the session that is open; absent without one.
+	SessionEndsAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=session_ends_at,json=sessionEndsAt,proto3" json:"session_ends_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkReprofiled) Reset() {
+	*x = LinkReprofiled{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkReprofiled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkReprofiled) ProtoMessage() {}
+
+func (x *LinkReprofiled) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkReprofiled.ProtoReflect.Descriptor instead.
+func (*LinkReprofiled) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *LinkReprofiled) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+func (x *LinkReprofiled) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *LinkReprofiled) GetSessionEndsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SessionEndsAt
+	}
+	return nil
+}
+
 var File_countersign_token_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	" countersign/token/v1/facts.proto\x12\x14countersign.token.v1\x1a$countersign/signing/v1/signing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\x9b\x03\n" +
+	" countersign/token/v1/facts.proto\x12\x14countersign.token.v1\x1a$countersign/signing/v1/signing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xf3\x03\n" +
 	"\aProfile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12/\n" +
@@ -3119,8 +3208,14 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\rreissue_limit\x18\x05 \x01(\rR\freissueLimit\x12@\n" +
 	"\x0ereissue_window\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rreissueWindow\x12\x1c\n" +
 	"\tassurance\x18\a \x01(\rR\tassurance\x12-\n" +
-	"\x04idle\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12+\n" +
-	"\x11automatic_reissue\x18\v \x01(\bR\x10automaticReissue\"\x94\a\n" +
+	"\x04idle\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12\x18\n" +
+	"\aversion\x18\t \x01(\x04R\aversion\x12\x1c\n" +
+	"\treminders\x18\n" +
+	" \x01(\tR\treminders\x12+\n" +
+	"\x11automatic_reissue\x18\v \x01(\bR\x10automaticReissue\x12\x1e\n" +
+	"\n" +
+	"escalation\x18\f \x01(\tR\n" +
+	"escalation\"\x94\a\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12=\n" +
@@ -3390,7 +3485,12 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x02 \x01(\rR\n" +
 	"generation\x12*\n" +
-	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at*\x8a\x01\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc8\x01\n" +
+	"\x0eLinkReprofiled\x127\n" +
+	"\aprofile\x18\x01 \x01(\v2\x1d.countersign.token.v1.ProfileR\aprofile\x129\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12B\n" +
+	"\x0fsession_ends_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rsessionEndsAt*\x8a\x01\n" +
 	"\n" +
 	"SeatStatus\x12\x1b\n" +
 	"\x17SEAT_STATUS_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -3452,7 +3552,7 @@ func file_countersign_token_v1_facts_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_token_v1_facts_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_countersign_token_v1_facts_proto_goTypes = []any{
 	(SeatStatus)(0),               // 0: countersign.token.v1.SeatStatus
 	(LinkStatus)(0),               // 1: countersign.token.v1.LinkStatus
@@ -3494,96 +3594,100 @@ var file_countersign_token_v1_facts_proto_goTypes = []any{
 	(*LinkClosed)(nil),            // 37: countersign.token.v1.LinkClosed
 	(*LinkLapsed)(nil),            // 38: countersign.token.v1.LinkLapsed
 	(*LinkDenied)(nil),            // 39: countersign.token.v1.LinkDenied
-	nil,                           // 40: countersign.token.v1.Request.FieldDigestsEntry
-	nil,                           // 41: countersign.token.v1.Seat.CommitmentsEntry
-	nil,                           // 42: countersign.token.v1.SeatAmended.CommitmentsEntry
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
-	(v1.RequestStatus)(0),         // 44: countersign.signing.v1.RequestStatus
-	(*money.Money)(nil),           // 45: google.type.Money
-	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
+	(*LinkReprofiled)(nil),        // 40: countersign.token.v1.LinkReprofiled
+	nil,                           // 41: countersign.token.v1.Request.FieldDigestsEntry
+	nil,                           // 42: countersign.token.v1.Seat.CommitmentsEntry
+	nil,                           // 43: countersign.token.v1.SeatAmended.CommitmentsEntry
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
+	(v1.RequestStatus)(0),         // 45: countersign.signing.v1.RequestStatus
+	(*money.Money)(nil),           // 46: google.type.Money
+	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
 }
 var file_countersign_token_v1_facts_proto_depIdxs = []int32{
-	43, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	43, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
-	43, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
-	43, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
-	43, // 4: countersign.token.v1.Profile.idle:type_name -> google.protobuf.Duration
-	44, // 5: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
-	40, // 6: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
+	44, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	44, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
+	44, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
+	44, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
+	44, // 4: countersign.token.v1.Profile.idle:type_name -> google.protobuf.Duration
+	45, // 5: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
+	41, // 6: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
 	6,  // 7: countersign.token.v1.Request.profile:type_name -> countersign.token.v1.Profile
-	45, // 8: countersign.token.v1.Request.value:type_name -> google.type.Money
+	46, // 8: countersign.token.v1.Request.value:type_name -> google.type.Money
 	8,  // 9: countersign.token.v1.Request.documents:type_name -> countersign.token.v1.RequestDocument
 	9,  // 10: countersign.token.v1.Request.seats:type_name -> countersign.token.v1.Seat
-	46, // 11: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
-	46, // 12: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
-	46, // 13: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
-	46, // 14: countersign.token.v1.Request.deadline:type_name -> google.protobuf.Timestamp
+	47, // 11: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
+	47, // 12: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
+	47, // 13: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
+	47, // 14: countersign.token.v1.Request.deadline:type_name -> google.protobuf.Timestamp
 	0,  // 15: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
-	41, // 16: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
+	42, // 16: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
 	7,  // 17: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
-	46, // 18: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
-	46, // 19: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
-	46, // 20: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
-	46, // 21: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
-	46, // 22: countersign.token.v1.RequestAmended.at:type_name -> google.protobuf.Timestamp
-	46, // 23: countersign.token.v1.RequestAmended.deadline:type_name -> google.protobuf.Timestamp
+	47, // 18: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
+	47, // 19: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
+	47, // 20: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
+	47, // 21: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
+	47, // 22: countersign.token.v1.RequestAmended.at:type_name -> google.protobuf.Timestamp
+	47, // 23: countersign.token.v1.RequestAmended.deadline:type_name -> google.protobuf.Timestamp
 	17, // 24: countersign.token.v1.RequestAmended.seats:type_name -> countersign.token.v1.SeatAmended
-	42, // 25: countersign.token.v1.SeatAmended.commitments:type_name -> countersign.token.v1.SeatAmended.CommitmentsEntry
-	46, // 26: countersign.token.v1.RequestExpired.at:type_name -> google.protobuf.Timestamp
-	46, // 27: countersign.token.v1.RequestExpired.deadline:type_name -> google.protobuf.Timestamp
+	43, // 25: countersign.token.v1.SeatAmended.commitments:type_name -> countersign.token.v1.SeatAmended.CommitmentsEntry
+	47, // 26: countersign.token.v1.RequestExpired.at:type_name -> google.protobuf.Timestamp
+	47, // 27: countersign.token.v1.RequestExpired.deadline:type_name -> google.protobuf.Timestamp
 	1,  // 28: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
 	6,  // 29: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
 	21, // 30: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
-	46, // 31: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
-	46, // 32: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 31: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
+	47, // 32: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
 	22, // 33: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
 	23, // 34: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
-	46, // 35: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
-	46, // 36: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
+	47, // 35: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
+	47, // 36: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
 	4,  // 37: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
-	46, // 38: countersign.token.v1.Link.deadline:type_name -> google.protobuf.Timestamp
-	46, // 39: countersign.token.v1.Link.automatic_reissues:type_name -> google.protobuf.Timestamp
+	47, // 38: countersign.token.v1.Link.deadline:type_name -> google.protobuf.Timestamp
+	47, // 39: countersign.token.v1.Link.automatic_reissues:type_name -> google.protobuf.Timestamp
 	20, // 40: countersign.token.v1.Link.lineage:type_name -> countersign.token.v1.Generation
 	2,  // 41: countersign.token.v1.Generation.origin:type_name -> countersign.token.v1.Origin
-	46, // 42: countersign.token.v1.Generation.at:type_name -> google.protobuf.Timestamp
-	46, // 43: countersign.token.v1.Generation.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 44: countersign.token.v1.Generation.opened_at:type_name -> google.protobuf.Timestamp
+	47, // 42: countersign.token.v1.Generation.at:type_name -> google.protobuf.Timestamp
+	47, // 43: countersign.token.v1.Generation.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 44: countersign.token.v1.Generation.opened_at:type_name -> google.protobuf.Timestamp
 	3,  // 45: countersign.token.v1.Generation.end:type_name -> countersign.token.v1.GenerationEnd
-	46, // 46: countersign.token.v1.Generation.ended_at:type_name -> google.protobuf.Timestamp
-	46, // 47: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	46, // 48: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
-	46, // 49: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
+	47, // 46: countersign.token.v1.Generation.ended_at:type_name -> google.protobuf.Timestamp
+	47, // 47: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	47, // 48: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
+	47, // 49: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
 	6,  // 50: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
-	46, // 51: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 52: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
-	46, // 53: countersign.token.v1.LinkIssued.deadline:type_name -> google.protobuf.Timestamp
-	46, // 54: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 55: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 51: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 52: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
+	47, // 53: countersign.token.v1.LinkIssued.deadline:type_name -> google.protobuf.Timestamp
+	47, // 54: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 55: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
 	22, // 56: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
 	22, // 57: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
 	5,  // 58: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
-	46, // 59: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 59: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
 	22, // 60: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
-	46, // 61: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
-	46, // 62: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 63: countersign.token.v1.LinkRerouted.at:type_name -> google.protobuf.Timestamp
-	46, // 64: countersign.token.v1.LinkDeadlineMoved.deadline:type_name -> google.protobuf.Timestamp
-	46, // 65: countersign.token.v1.LinkDeadlineMoved.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 66: countersign.token.v1.LinkAttention.at:type_name -> google.protobuf.Timestamp
+	47, // 61: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
+	47, // 62: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 63: countersign.token.v1.LinkRerouted.at:type_name -> google.protobuf.Timestamp
+	47, // 64: countersign.token.v1.LinkDeadlineMoved.deadline:type_name -> google.protobuf.Timestamp
+	47, // 65: countersign.token.v1.LinkDeadlineMoved.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 66: countersign.token.v1.LinkAttention.at:type_name -> google.protobuf.Timestamp
 	23, // 67: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
-	46, // 68: countersign.token.v1.LinkSigned.at:type_name -> google.protobuf.Timestamp
-	46, // 69: countersign.token.v1.LinkDeclined.at:type_name -> google.protobuf.Timestamp
+	47, // 68: countersign.token.v1.LinkSigned.at:type_name -> google.protobuf.Timestamp
+	47, // 69: countersign.token.v1.LinkDeclined.at:type_name -> google.protobuf.Timestamp
 	4,  // 70: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
-	46, // 71: countersign.token.v1.LinkRevoked.at:type_name -> google.protobuf.Timestamp
+	47, // 71: countersign.token.v1.LinkRevoked.at:type_name -> google.protobuf.Timestamp
 	4,  // 72: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
-	46, // 73: countersign.token.v1.LinkClosed.at:type_name -> google.protobuf.Timestamp
-	46, // 74: countersign.token.v1.LinkLapsed.at:type_name -> google.protobuf.Timestamp
-	46, // 75: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
-	76, // [76:76] is the sub-list for method output_type
-	76, // [76:76] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	47, // 73: countersign.token.v1.LinkClosed.at:type_name -> google.protobuf.Timestamp
+	47, // 74: countersign.token.v1.LinkLapsed.at:type_name -> google.protobuf.Timestamp
+	47, // 75: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
+	6,  // 76: countersign.token.v1.LinkReprofiled.profile:type_name -> countersign.token.v1.Profile
+	47, // 77: countersign.token.v1.LinkReprofiled.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 78: countersign.token.v1.LinkReprofiled.session_ends_at:type_name -> google.protobuf.Timestamp
+	79, // [79:79] is the sub-list for method output_type
+	79, // [79:79] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_countersign_token_v1_facts_proto_init() }
@@ -3597,7 +3701,7 @@ func file_countersign_token_v1_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_token_v1_facts_proto_rawDesc), len(file_countersign_token_v1_facts_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -21,6 +21,7 @@ var phrases = map[string]string{
 	"cs.link.delivered":      "The first message is out: the link's lifetime runs.",
 	"cs.link.redeemed":       "The link was opened.",
 	"cs.link.soft_expired":   "The link expired.",
+	"cs.link.reprofiled":     "The sender changed how long the link lives.",
 	"cs.link.rerouted":       "An alternate took the signer's place.",
 	"cs.link.admitted":       "A signature was begun.",
 	"cs.link.signed":         "The link is done: its signer has signed.",
