@@ -139,10 +139,9 @@ func TestProblems(t *testing.T) {
 		"a parameter elsewhere": {call{method: http.MethodGet, path: "/v1/requests/" + requestID + "?page_size=7"}, nil, 422, "REQUEST_INVALID", "page_size", ""},
 		"a parameter of a kind": {call{method: http.MethodGet, path: "/v1/requests?page_size=" + private}, nil, 422, "REQUEST_INVALID", "page_size", ""},
 		"a rule of the contract": {
-			post(`{"reference":"r","title":"` + private + `","signers":[{"name":"` + private + `","email":"ada@example.com","time_zone":"` + strings.Repeat(private, 20) + `"}],"documents":[{"name":"x","content":"JVBERi0="}]}`),
-			nil, 422, "REQUEST_INVALID", "signers[0].time_zone", "",
+			call{method: http.MethodPost, path: "/v1/requests/" + requestID + "/signers/1:reissue", body: `{"reason":"` + strings.Repeat(private, 100) + `"}`},
+			nil, 422, "REQUEST_INVALID", "reason", "",
 		},
-		"no body at all":      {call{method: http.MethodPost, path: "/v1/requests"}, nil, 422, "REQUEST_INVALID", "request", ""},
 		"a rule of token":     {post(goodBody), failure.RequestInvalid.WithFields(failure.Field{Path: "signers[0].email", Problem: "is no mail address"}), 422, "REQUEST_INVALID", "signers[0].email", ""},
 		"a conflict":          {post(goodBody), failure.RequestConflict, 409, "REQUEST_CONFLICT", "", ""},
 		"too often":           {post(goodBody), failure.RateLimited.After(1500 * time.Millisecond), 429, "RATE_LIMITED", "", "2"},

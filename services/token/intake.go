@@ -6,15 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/nats-io/nats.go"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/telemetry"
 	recordv1 "countersign.dev/proto/countersign/record/v1"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
@@ -143,27 +142,7 @@ func decode(in cloudEvent, into proto.Message) error {
 		}
 		return nil
 	}
-	if err := protojson.Unmarshal(in.data, into); err != nil {
-		return failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: jsonProblem(err)})
-	}
-	return nil
-}
-
-var (
-	jsonPosition = regexp.MustCompile(`\(line \d+:\d+\)`)
-	jsonUnknown  = regexp.MustCompile(`unknown field "([A-Za-z0-9_.]{1,64})"`)
-)
-
-// jsonProblem says where the reader stumbled, and over which unknown field, but never over what value.
-func jsonProblem(err error) string {
-	text := "is no JSON of this kind"
-	if m := jsonUnknown.FindStringSubmatch(err.Error()); m != nil {
-		text = "holds the unknown field " + m[1]
-	}
-	if at := jsonPosition.FindString(err.Error()); at != "" {
-		text += " " + at
-	}
-	return text
+	return rpc.DecodeJSON(in.data, into)
 }
 
 // reply answers a publisher that asked for one, as gRPC would. Nobody listening is no error.

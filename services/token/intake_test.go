@@ -144,9 +144,9 @@ func TestIntakeRefused(t *testing.T) {
 		"no JSON":                  {[]byte("Dear " + secret), nil, failure.RequestUnreadable, "$"},
 		"cut off":                  {asJSON(t, lease(secret))[:50], nil, failure.RequestUnreadable, "$"},
 		"a list":                   {[]byte(`["` + secret + `"]`), nil, failure.RequestUnreadable, "$"},
-		"another type":             {[]byte(`{"reference":{"` + secret + `":1}}`), nil, failure.RequestUnreadable, "$"},
-		"an unknown field":         {[]byte(`{"reference":"` + secret + `","colour":"` + secret + `"}`), nil, failure.RequestUnreadable, "$"},
-		"a document not in base64": {[]byte(`{"documents":[{"content":"` + secret + `!"}]}`), nil, failure.RequestUnreadable, "$"},
+		"another type":             {[]byte(`{"reference":{"` + secret + `":1}}`), nil, failure.RequestUnreadable, "reference"},
+		"an unknown field":         {[]byte(`{"reference":"` + secret + `","colour":"` + secret + `"}`), nil, failure.RequestUnreadable, "colour"},
+		"a document not in base64": {[]byte(`{"documents":[{"content":"` + secret + `!"}]}`), nil, failure.RequestUnreadable, "content"},
 		"no protobuf":              {[]byte(secret), []string{"content-type", "application/protobuf"}, failure.RequestUnreadable, "$"},
 		"no event":                 {[]byte(secret), []string{"content-type", "application/cloudevents+json"}, failure.RequestUnreadable, "$"},
 		"an event of nothing":      {[]byte(`{"type":"","id":"` + secret + `"}`), []string{"content-type", "application/cloudevents+json"}, failure.RequestUnreadable, "$"},
@@ -208,8 +208,8 @@ func TestUnknownFieldIsNamed(t *testing.T) {
 	w := start(t)
 	w.publish([]byte("{\n  \"titel\": \"x\"}"))
 	w.told("*", 1)
-	if got := w.outcomes("*")[0].GetFields()[0].GetProblem(); !strings.Contains(got, "titel") || !strings.Contains(got, "line 2") {
-		t.Errorf("told %q", got)
+	if got := w.outcomes("*")[0].GetFields()[0]; got.GetPath() != "titel" || !strings.Contains(got.GetProblem(), "line 2") {
+		t.Errorf("told %v", got)
 	}
 }
 

@@ -33,6 +33,8 @@ func (p *platform) Create(_ context.Context, req *signingv1.CreateRequest) (*sig
 	switch {
 	case r.GetReference() == "taken":
 		return nil, failure.RequestConflict
+	case strings.Contains(r.GetIntegration(), " "):
+		return nil, failure.RequestInvalid.WithFields(failure.Field{Path: "integration", Problem: "has spaces"})
 	case !bytes.HasPrefix(r.GetDocuments()[0].GetContent(), []byte("%PDF-")):
 		return nil, failure.DocumentRefused.WithFields(failure.Field{Path: "documents[0].content", Problem: "is no PDF"})
 	}

@@ -62,7 +62,7 @@ func nextStep(f *failure.Error) string {
 }
 
 // refusal puts a failure into words: code and text, every wrong field, the next step.
-func refusal(f *failure.Error) error {
+func refusal(f *failure.Error) *problem {
 	text := f.Code + ": " + f.Text
 	for _, field := range f.Fields {
 		text += fmt.Sprintf("\n  %s: %s", clean(field.Path), clean(field.Problem))

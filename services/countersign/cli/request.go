@@ -12,9 +12,10 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/rpc"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
 )
 
@@ -57,7 +58,8 @@ func (c *SendCmd) request(o *IO) (*signingv1.SigningRequest, error) {
 	return req, nil
 }
 
-// override sets what flags say beside a file, and what is left out.
+// override sets what flags say beside a file. What flags leave out is made of the document and the signers; what a file leaves out is
+// for the server to name, as it does on every other way.
 func (c *SendCmd) override(req *signingv1.SigningRequest) {
 	set := func(field *string, value string) {
 		if value != "" {
@@ -67,6 +69,9 @@ func (c *SendCmd) override(req *signingv1.SigningRequest) {
 	set(&req.Title, c.Title)
 	set(&req.Reference, c.Reference)
 	set(&req.Profile, c.Profile)
+	if c.File != "" {
+		return
+	}
 	if req.GetTitle() == "" && len(req.GetDocuments()) > 0 {
 		name := req.GetDocuments()[0].GetName()
 		req.Title = strings.TrimSuffix(name, filepath.Ext(name))
@@ -181,9 +186,10 @@ func readRequest(stdin io.Reader, path string, into *signingv1.SigningRequest) e
 	if err != nil {
 		return err
 	}
-	if err := protojson.Unmarshal(text, into); err != nil {
-		// protojson varies its spaces from build to build.
-		return usage("compare it with the example of `countersign send --help`", "%s is no request: %s", name, strings.ReplaceAll(err.Error(), "\u00a0", " "))
+	if err := rpc.DecodeJSON(text, into); err != nil {
+		p := refusal(failure.From(err))
+		p.exit = ExitUsage // nothing was asked
+		return p
 	}
 	return nil
 }

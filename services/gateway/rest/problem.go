@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/rpc"
 )
 
 // Problem is the body of every refusal (RFC 9457).
@@ -41,7 +42,7 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 	f, code := refusal(r.Context(), log, err)
 	p := Problem{Type: strings.ToLower(f.Code), Title: f.Text, Status: code, Code: f.Code, Next: f.Next, Retryable: f.Retryable}
 	for _, field := range f.Fields {
-		p.Fields = append(p.Fields, Field{Path: bodyPath(r, field.Path), Problem: field.Problem})
+		p.Fields = append(p.Fields, Field{Path: field.Path, Problem: field.Problem})
 	}
 	h := w.Header()
 	if f.RetryAfter > 0 {
@@ -94,43 +95,14 @@ func refusal(ctx context.Context, log *slog.Logger, err error) (*failure.Error, 
 	return failure.Internal, failure.Internal.HTTP
 }
 
-var (
-	position     = regexp.MustCompile(`\(line \d+:\d+\)`)
-	unknownField = regexp.MustCompile(`unknown field "([A-Za-z0-9_.]{1,64})"`)
-	doubleField  = regexp.MustCompile(`duplicate field "([A-Za-z0-9_.]{1,64})"`)
-	wrongKind    = regexp.MustCompile(`invalid value for \w+ (?:type|field) ([A-Za-z0-9_.]{1,64}):`)
-	wrongQuery   = regexp.MustCompile(`parsing field "([A-Za-z0-9_.]{1,64})"`)
-)
+var wrongQuery = regexp.MustCompile(`parsing field "([A-Za-z0-9_.]{1,64})"`)
 
-// unreadable says where a reader stumbled, and over which field, but never over what value: that may be somebody's name.
+// unreadable says where the translation stumbled.
 func unreadable(text string) *failure.Error {
-	where := ""
-	if at := position.FindString(text); at != "" {
-		where = " " + at
+	if m := wrongQuery.FindStringSubmatch(text); m != nil {
+		return failure.RequestInvalid.WithFields(failure.Field{Path: m[1], Problem: "has a value of another kind"})
 	}
-	for _, known := range []struct {
-		pattern *regexp.Regexp
-		problem string
-		as      *failure.Error
-	}{
-		{unknownField, "is no field of this call", failure.RequestUnreadable},
-		{doubleField, "is given more than once", failure.RequestUnreadable},
-		{wrongKind, "has a value of another kind", failure.RequestUnreadable},
-		{wrongQuery, "has a value of another kind", failure.RequestInvalid},
-	} {
-		if m := known.pattern.FindStringSubmatch(text); m != nil {
-			return known.as.WithFields(failure.Field{Path: m[1], Problem: known.problem + where})
-		}
-	}
-	return failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no JSON of this kind" + where})
-}
-
-// bodyPath is a field's path as the caller of this path knows it: the body of a new request is the request itself.
-func bodyPath(r *http.Request, path string) string {
-	if r.Method == http.MethodPost && r.URL.Path == "/v1/requests" {
-		return strings.TrimPrefix(path, "request.")
-	}
-	return path
+	return rpc.Unreadable(text)
 }
 
 // plain is a name that a stranger gave, where it looks like one.

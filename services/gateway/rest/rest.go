@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/rpc"
@@ -186,13 +187,10 @@ func (j *jsonForm) NewDecoder(r io.Reader) runtime.Decoder {
 		if len(body) == 0 {
 			return io.EOF
 		}
-		if err := j.Unmarshal(body, into); err != nil {
-			return err
+		if !json.Valid(body) { // JSONPb takes the first value and looks no further, and does not know where it stumbled
+			return protojson.Unmarshal(body, &structpb.Value{})
 		}
-		if !json.Valid(body) { // JSONPb takes the first value and looks no further
-			return errTrailing
-		}
-		return nil
+		return j.Unmarshal(body, into)
 	})
 }
 
@@ -222,7 +220,4 @@ func (c idempotent) Invoke(ctx context.Context, method string, args, reply any, 
 	return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
 }
 
-var (
-	errTooLarge = errors.New("rest: the body is larger than MaxBody")
-	errTrailing = errors.New("rest: the body goes on after its message")
-)
+var errTooLarge = errors.New("rest: the body is larger than MaxBody")

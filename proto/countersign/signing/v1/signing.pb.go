@@ -844,8 +844,9 @@ func (x *SignerView) GetGenerations() []*LinkGeneration {
 }
 
 type CreateRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Request *SigningRequest        `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Validated with the rules that no contract can say, so that one answer names every wrong field, by its path in the request itself.
+	Request *SigningRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
 	// header Idempotency-Key, and the id of a CloudEvent, are the same thing. Empty: every call counts.
 	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
@@ -2187,7 +2188,7 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\vgenerations\x18\n" +
 	" \x03(\v2&.countersign.signing.v1.LinkGenerationR\vgenerations\"\x8c\x01\n" +
 	"\rCreateRequest\x12H\n" +
-	"\arequest\x18\x01 \x01(\v2&.countersign.signing.v1.SigningRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\x121\n" +
+	"\arequest\x18\x01 \x01(\v2&.countersign.signing.v1.SigningRequestB\x06\xbaH\x03\xd8\x01\x03R\arequest\x121\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"i\n" +
 	"\x0eCreateResponse\x12=\n" +
 	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\x12\x18\n" +
