@@ -185,7 +185,7 @@ func (a *Aggregate[S]) record(ctx context.Context, k Key, v version[S], fact pro
 	crash.Point("record.stored")
 	a.glances.put(k, next)
 	if a.cache != nil {
-		a.cache.Put(ctx, k, next.sequence, body)
+		a.cache.Put(context.WithoutCancel(ctx), k, next.sequence, body) // the caller may leave: the fact stands
 	}
 	return next, nil
 }
@@ -249,6 +249,18 @@ func (a *Aggregate[S]) decode(e Entry) (version[S], error) {
 		return version[S]{}, fmt.Errorf("eventlog: state of %s:%d: %w", a.log.Name(), e.Sequence, err)
 	}
 	return version[S]{state: state, sequence: e.Sequence, commands: rec.GetCommandIds()}, nil
+}
+
+// StateIn returns the state in a record as it is stored.
+func StateIn[S proto.Message](record []byte) (S, error) {
+	state, rec := zero[S](), &recordv1.Record{}
+	if err := proto.Unmarshal(record, rec); err != nil {
+		return state, fmt.Errorf("eventlog: unreadable record: %w", err)
+	}
+	if err := rec.GetState().UnmarshalTo(state); err != nil {
+		return state, fmt.Errorf("eventlog: state of a record: %w", err)
+	}
+	return state, nil
 }
 
 // zero returns an empty message of the type S.

@@ -21,6 +21,14 @@ func TestKey(t *testing.T) {
 	}
 }
 
+func TestParseKeyKnowsItsOwnOnly(t *testing.T) {
+	for _, key := range []string{"", "x", "{x", "{}", "{x}y", "{x}:a%", "{x}:{", "a{x}:b", "mark:FACTS_TOKEN"} {
+		if tag, parts, ok := hot.ParseKey(key); ok {
+			t.Errorf("%q was taken apart to %q, %q", key, tag, parts)
+		}
+	}
+}
+
 // slotOf is what Redis Cluster hashes of a key (cluster specification, "Hash tags").
 func slotOf(key string) string {
 	if _, after, ok := strings.Cut(key, "{"); ok {
@@ -39,6 +47,9 @@ func FuzzKey(f *testing.F) {
 		one, two := hot.Key(tag, a, b), hot.Key(tag2, a2, b2)
 		if same := tag == tag2 && a == a2 && b == b2; same != (one == two) {
 			t.Errorf("%q and %q", one, two)
+		}
+		if back, parts, ok := hot.ParseKey(one); !ok || back != tag || len(parts) != 2 || parts[0] != a || parts[1] != b {
+			t.Errorf("%q was taken apart to %q, %q, %t", one, back, parts, ok)
 		}
 		if (slotOf(one) == slotOf(two)) != (tag == tag2) {
 			t.Errorf("slots of %q and %q", one, two)

@@ -1,12 +1,15 @@
 package redisserver
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	// miniredis: a Redis in pure Go with Lua, kept well; the only one that needs no second program.
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 
 	"countersign.dev/pkg/clock"
 )
@@ -19,6 +22,7 @@ func startEmbedded(addr netip.AddrPort) (*Server, error) {
 	if err := m.StartAddr(addr.String()); err != nil {
 		return nil, fmt.Errorf("redisserver: start the embedded stand-in: %w", err)
 	}
+	m.Server().SetPreHook(infoReplication())
 	quit := make(chan struct{})
 	s := &Server{addr: m.Addr(), kind: Embedded, stop: func() { close(quit) }, done: make(chan struct{})}
 	go func() {
@@ -27,6 +31,18 @@ func startEmbedded(addr netip.AddrPort) (*Server, error) {
 		age(m, quit)
 	}()
 	return s, nil
+}
+
+// infoReplication answers INFO replication as a master without replicas does, which miniredis does not know.
+func infoReplication() server.Hook {
+	text := "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:" + rand.Text() + "\r\n"
+	return func(c *server.Peer, cmd string, args ...string) bool {
+		if cmd != "INFO" || len(args) != 1 || !strings.EqualFold(args[0], "replication") {
+			return false
+		}
+		c.WriteBulk(text)
+		return true
+	}
 }
 
 // age lets keys expire, which miniredis does not do by itself: it moves their clock by what really passed.

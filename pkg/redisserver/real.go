@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +27,7 @@ var (
 	errTaken  = errors.New("the port is already in use")
 )
 
-func startReal(ctx context.Context, log *slog.Logger, binary string, addr netip.AddrPort) (*Server, error) {
+func startReal(ctx context.Context, o Options, binary string, addr netip.AddrPort) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	var errs []error
@@ -40,7 +40,7 @@ func startReal(ctx context.Context, log *slog.Logger, binary string, addr netip.
 			}
 			try = netip.AddrPortFrom(addr.Addr(), port)
 		}
-		s, err := startOn(ctx, log, binary, try)
+		s, err := startOn(ctx, o, binary, try)
 		if err == nil {
 			return s, nil
 		}
@@ -66,15 +66,23 @@ func freePort(ctx context.Context, ip netip.Addr) (uint16, error) {
 	return bound.Port(), nil
 }
 
-func startOn(ctx context.Context, log *slog.Logger, binary string, addr netip.AddrPort) (*Server, error) {
-	dir, err := os.MkdirTemp("", "redis-*")
-	if err != nil {
-		return nil, fmt.Errorf("redisserver: %w", err)
+func startOn(ctx context.Context, o Options, binary string, addr netip.AddrPort) (*Server, error) {
+	dir, forget := o.Dir, func() {}
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "redis-*"); err != nil {
+			return nil, fmt.Errorf("redisserver: %w", err)
+		}
+		forget = func() { _ = os.RemoveAll(dir) }
+	}
+	args := o.Args
+	if args == nil {
+		args = []string{"--save", "", "--appendonly", "no"}
 	}
 	out := &tail{}
-	cmd := exec.Command(binary, //nolint:noctx // its life is Stop's, not the context's, which bounds the start
+	cmd := exec.Command(binary, append(slices.Clip(args), //nolint:noctx // its life is Stop's, not the context's, which bounds the start
 		"--port", strconv.Itoa(int(addr.Port())), "--bind", addr.Addr().String(), "--dir", dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "yes", "--loglevel", "warning")
+		"--daemonize", "no", "--protected-mode", "yes", "--loglevel", "warning")...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = childAttr()
 
@@ -82,14 +90,14 @@ func startOn(ctx context.Context, log *slog.Logger, binary string, addr netip.Ad
 	started := make(chan error, 1)
 	go func() {
 		defer close(s.done)
-		defer func() { _ = os.RemoveAll(dir) }()
+		defer forget()
 		// The system kills the child when the *thread* that made it ends, so this thread is held for as long as it lives.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
 			err = cmd.Wait()
-			log.DebugContext(context.WithoutCancel(ctx), "redis-server ended", "addr", s.addr, "state", fmt.Sprint(err))
+			o.Log.DebugContext(context.WithoutCancel(ctx), "redis-server ended", "addr", s.addr, "state", fmt.Sprint(err))
 		}
 	}()
 	if err := <-started; err != nil {
@@ -97,11 +105,12 @@ func startOn(ctx context.Context, log *slog.Logger, binary string, addr netip.Ad
 	}
 	s.pid = cmd.Process.Pid
 	s.stop = func() { s.end(cmd.Process) }
+	var err error
 	if s.version, err = s.await(ctx); err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("redisserver: start %s on %s: %w: %s", binary, addr, err, out)
 	}
-	_ = os.RemoveAll(dir) // it stands in it and keeps nothing there; so a kill leaves nothing behind
+	forget() // it stands in it and keeps nothing there; so a kill leaves nothing behind
 	return s, nil
 }
 

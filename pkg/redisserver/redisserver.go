@@ -44,6 +44,10 @@ type Options struct {
 	Binary   string       // path of redis-server; "" = the one in PATH, or embedded where there is none
 	Embedded bool         // start the stand-in even where redis-server is installed
 	Log      *slog.Logger // nil = silent
+	// Args are the real one's settings beside its address, such as a node of a Cluster or a Sentinel needs; nil = nothing is kept.
+	// A name of a configuration file comes first.
+	Args []string
+	Dir  string // where the real one keeps what Args have it keep; "" = nowhere
 }
 
 // Server is a running Redis. Its methods are safe for concurrent use.
@@ -76,7 +80,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if binary == "" {
 		s, err = startEmbedded(addr)
 	} else {
-		s, err = startReal(ctx, o.Log, binary, addr)
+		s, err = startReal(ctx, o, binary, addr)
 	}
 	if err != nil {
 		return nil, err

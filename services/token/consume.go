@@ -61,15 +61,7 @@ func (s *Service) onAccepted(ctx context.Context, e eventlog.Event, f *tokenv1.R
 	if err := s.issueGroup(ctx, e, r.GetGroup()); err != nil {
 		return err
 	}
-	if err := s.outcome(ctx, e, "accepted", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, 0); err != nil {
-		return err
-	}
-	if err := s.index.add(ctx, r.GetTenant(), r.GetId(), r.GetAcceptedAt().AsTime()); err != nil {
-		// Redis may come back with a list that misses this request and calls itself whole: the fact is heard again until it is on it.
-		s.h.Logger.WarnContext(ctx, "list of requests was not written", "error", err)
-		return failure.Unavailable
-	}
-	return nil
+	return s.outcome(ctx, e, "accepted", signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS, 0)
 }
 
 // onProgressed issues the links of the group whose turn has come (spec 2.6).

@@ -14,6 +14,8 @@ import (
 	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/host"
+	"countersign.dev/pkg/hot"
+	"countersign.dev/pkg/hotstate"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/timer"
 	"countersign.dev/pkg/vault"
@@ -56,6 +58,7 @@ func Topology() eventlog.Topology {
 		Consumers: []eventlog.ConsumerSpec{
 			{Stream: IntakeStream, Durable: Name},
 			{Stream: eventlog.FactsStream(Name), Durable: Name},
+			{Stream: eventlog.FactsStream(Name), Durable: hotDurable},
 			{Stream: eventlog.FactsStream("delivery"), Durable: Name},
 			{Stream: eventlog.FactsStream("ceremony"), Durable: Name},
 			{Stream: eventlog.FactsStream("reminder"), Durable: Name},
@@ -75,6 +78,7 @@ type Service struct {
 	profiles *eventlog.Aggregate[*tokenv1.Profiles]
 	vault    *vault.Vault
 	timers   *timer.Timers
+	cache    *hotstate.Cache
 	index    *index
 	outcomes jetstream.JetStream
 	ceremony ceremonyv1.CeremonyServiceClient
@@ -123,12 +127,13 @@ func New(ctx context.Context, h *host.Host, tenants *config.Config) (*Service, e
 		}
 		use(conn)
 	}
-	cache := newCache(h)
-	s.requests = eventlog.NewAggregate(log, Name, rules.EvolveRequest, h.Clock, h.Tracer(Name), cache)
-	s.links = eventlog.NewAggregate(log, Name, rules.EvolveLink, h.Clock, h.Tracer(Name), cache)
+	store := hot.New(h.Redis, hot.DefaultTimeout)
+	s.cache = hotstate.NewCache(HotState(), store, h.Logger)
+	s.requests = eventlog.NewAggregate(log, Name, rules.EvolveRequest, h.Clock, h.Tracer(Name), s.cache)
+	s.links = eventlog.NewAggregate(log, Name, rules.EvolveLink, h.Clock, h.Tracer(Name), s.cache)
 	s.calls = eventlog.NewAggregate(calls, callsName, rules.EvolveCall, h.Clock, h.Tracer(Name), nil)
-	s.profiles = eventlog.NewAggregate(log, Name, rules.EvolveProfiles, h.Clock, h.Tracer(Name), cache)
-	s.index = &index{rdb: h.Redis, requests: s.requests}
+	s.profiles = eventlog.NewAggregate(log, Name, rules.EvolveProfiles, h.Clock, h.Tracer(Name), s.cache)
+	s.index = &index{rdb: h.Redis, store: store, requests: s.requests}
 	return s, s.publish(ctx)
 }
 
@@ -156,6 +161,7 @@ func (s *Service) Run(ctx context.Context) error {
 		c := s.h.Consumer(Name, eventlog.FactsStream(from), Name, s.hears(from).Handle)
 		g.Go(func() error { return c.Run(ctx, js) })
 	}
+	g.Go(func() error { return s.h.Consumer(Name, eventlog.FactsStream(Name), hotDurable, s.onHot).Run(ctx, js) })
 	g.Go(func() error { return s.timers.Run(ctx, s.fire) })
 	g.Go(func() error { return s.sweep(ctx) })
 	return g.Wait()

@@ -54,7 +54,7 @@ type world struct {
 	*hosttest.World
 	t         *testing.T
 	clock     *clock.Tenants
-	rdb       *redis.Client
+	rdb       redis.UniversalClient
 	links     tokenv1.LinkServiceClient
 	directory tokenv1.DirectoryServiceClient
 	signing   signingv1.SigningRequestServiceClient
@@ -86,13 +86,19 @@ func settings(t *testing.T, files map[string]string) *config.Config {
 func start(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
+	return startOn(t, redistest.Real(t))
+}
+
+// startOn is start over a Redis of one's own.
+func startOn(t *testing.T, rdb redis.UniversalClient) *world {
+	t.Helper()
 	tenants := settings(t, map[string]string{tenant: profiles})
 	topology := token.Topology()
 	for _, from := range []string{"delivery", "ceremony", "escalation", "reminder"} {
 		topology.Streams = append(topology.Streams, eventlog.FactsConfig(from))
 	}
 	c := clock.NewTenants(clock.System())
-	w := &world{World: hosttest.New(t, c, topology), t: t, clock: c, rdb: redistest.Real(t), peers: &peers{proved: map[string]bool{}}}
+	w := &world{World: hosttest.New(t, c, topology), t: t, clock: c, rdb: rdb, peers: &peers{proved: map[string]bool{}}}
 	w.Serve("ceremony", func(r grpc.ServiceRegistrar) { ceremonyv1.RegisterCeremonyServiceServer(r, w.peers) })
 	w.Serve("identity", func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, w.peers) })
 	w.Serve("audit", func(r grpc.ServiceRegistrar) { auditv1.RegisterAuditServiceServer(r, w.peers) })
@@ -370,8 +376,8 @@ func (w *world) told(request string, n int) []string {
 func (w *world) settled() {
 	w.t.Helper()
 	eventlogtest.Eventually(w.t, "everything is heard", func() bool {
-		for _, name := range []string{token.IntakeStream, "FACTS_TOKEN", "FACTS_DELIVERY", "FACTS_CEREMONY", "FACTS_ESCALATION", "FACTS_REMINDER"} {
-			c, err := w.JS.Consumer(w.t.Context(), name, token.Name)
+		for _, spec := range token.Topology().Consumers {
+			c, err := w.JS.Consumer(w.t.Context(), spec.Stream, spec.Durable)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -460,7 +466,11 @@ func (w *world) failOver(to map[string]string) {
 
 func (w *world) flush() {
 	w.t.Helper()
-	if err := w.rdb.FlushAll(w.t.Context()).Err(); err != nil {
+	err := w.rdb.FlushAll(w.t.Context()).Err()
+	if cluster, is := w.rdb.(*redis.ClusterClient); is {
+		err = cluster.ForEachMaster(w.t.Context(), func(ctx context.Context, rdb *redis.Client) error { return rdb.FlushAll(ctx).Err() })
+	}
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -22,13 +22,20 @@ func Real(t testing.TB) *redis.Client {
 // StartReal is Real for tests that need the server itself.
 func StartReal(t testing.TB) *redisserver.Server {
 	t.Helper()
+	return run(t, redisserver.Options{})
+}
+
+// run starts the real server.
+func run(t testing.TB, o redisserver.Options) *redisserver.Server {
+	t.Helper()
 	if _, err := exec.LookPath(redisserver.Binary); err != nil {
 		if os.Getenv("COUNTERSIGN_REQUIRE_TOOLS") != "" {
 			t.Fatal(err)
 		}
 		t.Skip("redis-server is not installed")
 	}
-	return start(t, redisserver.Options{Binary: redisserver.Binary})
+	o.Binary = redisserver.Binary
+	return start(t, o)
 }
 
 // Embedded returns a client of a fresh embedded stand-in that ends with the test.

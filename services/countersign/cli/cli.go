@@ -12,6 +12,7 @@ import (
 
 	"countersign.dev/pkg/clock"
 	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/hotstate"
 )
 
 // Commands are what a platform can say. Embed them in the struct that kong parses, and bind a context and an *IO.
@@ -23,6 +24,7 @@ type Commands struct {
 	Amend  AmendCmd  `cmd:"" help:"Change a request while its links are out: addresses, order, deadline, metadata."`
 	Links  LinksCmd  `cmd:"" help:"Issue, reissue and revoke signers' links."`
 	Why    WhyCmd    `cmd:"" help:"Explain who is waited for, why, and what happens next."`
+	State  StateCmd  `cmd:"" help:"Fill Redis again from the record, or prove that it is what the record says."`
 	Doctor DoctorCmd `cmd:"" help:"Check all that a running Countersign stands on; say what to do about what is not well."`
 }
 
@@ -31,6 +33,7 @@ type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Now      func() time.Time  // what "2 h ago" counts from
+	HotState []hotstate.Part   // what `state` fills and compares
 	Expected eventlog.Topology // what `doctor` looks for on the server beside what it finds there; may be empty
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/host"
+	"countersign.dev/pkg/hotstate"
 	"countersign.dev/pkg/server"
 	"countersign.dev/services/audit"
 	"countersign.dev/services/ceremony"
@@ -24,6 +25,9 @@ import (
 var topologies = []eventlog.Topology{
 	token.Topology(), delivery.Topology(), identity.Topology(), ceremony.Topology(), reminder.Topology(), escalation.Topology(), audit.Topology(),
 }
+
+// HotState is what the services keep in Redis and can make again from the record.
+func HotState() []hotstate.Part { return []hotstate.Part{token.HotState()} }
 
 // addMailbox adds the development mailbox, unless mail goes to a relay.
 func (s *stack) addMailbox() error {

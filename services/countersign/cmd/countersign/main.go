@@ -44,7 +44,7 @@ func main() {
 		os.Exit(cli.ExitCode(err))
 	}
 	system := cli.System()
-	system.Expected = stack.Topology()
+	system.Expected, system.HotState = stack.Topology(), stack.HotState()
 	ctx, stop := server.Signals(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, nil)), os.Exit)
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
