@@ -138,14 +138,14 @@ func TestRunsOnACluster(t *testing.T) {
 			t.Errorf("three limits, %d: %+v, %v", i, d, err)
 		}
 	}
-	if found, differing := w.verify(); len(differing) != 0 || found.Compared != 12 || found.Listed != 6 {
+	if found, differing := w.verify(); len(differing) != 0 || found.Compared != 13 || found.Listed != 6 {
 		t.Errorf("found %+v, %v", found, differing)
 	}
 	w.flush()
-	if done := w.rebuild(); done.Stored != 12 || done.Indexes != 1 {
+	if done := w.rebuild(); done.Stored != 13 || done.Indexes != 1 {
 		t.Errorf("rebuilt %+v", done)
 	}
-	if found, differing := w.verify(); len(differing) != 0 || found.Compared != 12 || found.Listed != 6 {
+	if found, differing := w.verify(); len(differing) != 0 || found.Compared != 13 || found.Listed != 6 {
 		t.Errorf("found %+v, %v", found, differing)
 	}
 }
@@ -221,7 +221,7 @@ func TestAPromotedReplicaRevivesNothing(t *testing.T) {
 	w.settled()
 	// What the replica kept is named until it is written again.
 	w.rebuild()
-	if found, differing := w.verify(); len(differing) != 0 || found.Compared != 12 || found.FormerRun != 0 || found.Listed != 6 {
+	if found, differing := w.verify(); len(differing) != 0 || found.Compared != 13 || found.FormerRun != 0 || found.Listed != 6 {
 		t.Errorf("found %+v, %v", found, differing)
 	}
 }
