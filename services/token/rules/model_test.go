@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	"countersign.dev/pkg/failure"
@@ -31,6 +32,11 @@ type seatModel struct {
 	over       bool
 	withdrawn  bool
 	asked      []time.Time // new links that the signer got, since the seat changed hands
+	renewed    []time.Time // new links that nobody asked for
+	unopened   int         // so many of them since somebody was there
+	moved      uint32      // the generation that the newest changed address or alternate made
+	amendments uint32
+	deadline   time.Time // the request's; zero is none
 	holder     string
 }
 
@@ -40,6 +46,7 @@ func TestLinkModel(t *testing.T) {
 		p := profile()
 		p.Lifetime = durationpb.New(rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, 3 * day}).Draw(t, "lifetime"))
 		p.Grace = durationpb.New(rapid.SampledFrom([]time.Duration{0, time.Minute, time.Hour}).Draw(t, "grace"))
+		p.AutomaticReissue = rapid.Bool().Draw(t, "renews itself")
 		p.Session = durationpb.New(rapid.SampledFrom([]time.Duration{30 * time.Second, 20 * time.Minute, 2 * day}).Draw(t, "session"))
 		m := &seatModel{link: &tokenv1.Link{}, now: noon, tokens: map[string]uint32{}, holder: "per_ada"}
 		m.do(t, rules.Issue{LinkID: "lnk_1", Tenant: "acme", RequestID: "req_1", HolderID: m.holder, Position: 1, Profile: p})
@@ -49,7 +56,7 @@ func TestLinkModel(t *testing.T) {
 			"a moment passes":   func(t *rapid.T) { m.pass(t, 20*time.Second) },
 			"minutes pass":      func(t *rapid.T) { m.pass(t, time.Hour) },
 			"days pass":         func(t *rapid.T) { m.pass(t, 2*day) },
-			"a deadline passes": func(t *rapid.T) { m.deadline(t) },
+			"a deadline passes": func(t *rapid.T) { m.nearly(t) },
 			"mint": func(t *rapid.T) {
 				count++
 				m.do(t, rules.Mint{Generation: m.generation, Hash: fmt.Append(nil, count), DeliveryID: "dlv"})
@@ -68,6 +75,11 @@ func TestLinkModel(t *testing.T) {
 			"reroute": func(t *rapid.T) {
 				m.do(t, rules.Reroute{HolderID: "per_grace", EscalationID: "esc", Generation: m.near(t)})
 			},
+			"readdress": func(t *rapid.T) {
+				m.do(t, rules.Readdress{HolderID: rapid.SampledFrom([]string{"per_ada", "per_grace", "per_hal"}).Draw(t, "to")})
+			},
+			"the deadline moves": func(t *rapid.T) { m.moves(t) },
+			"attend":             func(t *rapid.T) { m.do(t, rules.Attend{}) },
 			"admit": func(t *rapid.T) {
 				m.do(t, rules.Admit{Browser: []byte(browser.Draw(t, "browser")), AdmissionID: "adm"})
 			},
@@ -90,14 +102,40 @@ func (m *seatModel) pass(t *rapid.T, most time.Duration) {
 	m.now = m.now.Add(time.Duration(rapid.Int64Range(1, int64(most)).Draw(t, "for")))
 }
 
-// deadline moves to an instant at which something ends, or just beside it.
-func (m *seatModel) deadline(t *rapid.T) {
+// nearly moves to an instant at which something ends, or just beside it.
+func (m *seatModel) nearly(t *rapid.T) {
 	l := m.link
-	ends := []time.Time{l.GetExpiresAt().AsTime(), rules.GraceEnd(l), rules.SessionEnd(l), m.heldUntil}
+	ends := []time.Time{l.GetExpiresAt().AsTime(), rules.GraceEnd(l), rules.SessionEnd(l), m.heldUntil, m.deadline}
 	to := rapid.SampledFrom(ends).Draw(t, "end").Add(rapid.SampledFrom([]time.Duration{-1, 0, 1}).Draw(t, "beside"))
 	if to.After(m.now) {
 		m.now = to
 	}
+}
+
+// moves has the request's deadline set or moved; now and then an older amendment is heard after a newer one.
+func (m *seatModel) moves(t *rapid.T) {
+	to := m.now.Add(time.Duration(rapid.Int64Range(1, int64(4*day)).Draw(t, "ahead")))
+	stale := m.amendments > 0 && rapid.IntRange(0, 3).Draw(t, "late") == 0
+	number := m.amendments + 1
+	if stale {
+		number = m.amendments
+	}
+	fact, _ := m.do(t, rules.MoveDeadline{Number: number, Deadline: timestamppb.New(to)})
+	if stale && fact != nil {
+		t.Fatal("an older amendment undid a newer one")
+	}
+}
+
+// late tells whether the request's deadline has passed.
+func (m *seatModel) late() bool { return !m.deadline.IsZero() && !m.now.Before(m.deadline) }
+
+// lifetime is when a generation that is made now expires.
+func (m *seatModel) lifetime() time.Time {
+	end := m.now.Add(m.link.GetProfile().GetLifetime().AsDuration())
+	if !m.deadline.IsZero() && m.deadline.Before(end) {
+		return m.deadline
+	}
+	return end
 }
 
 // near is the present generation, or the one before it.
@@ -143,14 +181,16 @@ func (m *seatModel) do(t *rapid.T, c linkCommand) (proto.Message, error) {
 }
 
 func (m *seatModel) follow(t *rapid.T, fact proto.Message) {
-	lifetime := func() time.Time { return m.now.Add(m.link.GetProfile().GetLifetime().AsDuration()) }
 	switch f := fact.(type) {
 	case *tokenv1.LinkIssued:
 		m.generation, m.expires = 1, m.now.Add(f.GetProfile().GetLifetime().AsDuration())
 	case *tokenv1.LinkMinted:
+		if m.late() {
+			t.Fatal("a token was made after the deadline")
+		}
 		m.tokens[string(f.GetHash())] = m.generation
 		if !m.out && m.browser == "" {
-			m.expires = lifetime()
+			m.expires = m.lifetime()
 		}
 	case *tokenv1.LinkClockStarted:
 		m.out = true
@@ -172,7 +212,16 @@ func (m *seatModel) follow(t *rapid.T, fact proto.Message) {
 	case *tokenv1.LinkRerouted:
 		m.unheld(t, f)
 		m.rotate(t, f.GetGeneration(), f.GetExpiresAt().AsTime())
-		m.holder, m.asked = f.GetHolderId(), nil
+		m.handsOver(f.GetHolderId())
+	case *tokenv1.LinkDeadlineMoved:
+		if after := f.GetExpiresAt().AsTime(); !m.now.Before(m.expires) && !after.Equal(m.expires) || m.now.Before(m.expires) && after.After(f.GetDeadline().AsTime()) {
+			t.Fatalf("expires %s after it was %s, deadline %s", after, m.expires, f.GetDeadline().AsTime())
+		}
+		m.expires, m.deadline, m.amendments = f.GetExpiresAt().AsTime(), f.GetDeadline().AsTime(), f.GetNumber()
+	case *tokenv1.LinkAttention:
+		if count(m.asked, m.now) < 3 {
+			t.Fatal("the sender was asked without need")
+		}
 	case *tokenv1.LinkAdmitted:
 		m.unheld(t, f)
 		if !m.live() {
@@ -189,6 +238,9 @@ func (m *seatModel) follow(t *rapid.T, fact proto.Message) {
 		m.withdrawn, m.browser = true, ""
 	case *tokenv1.LinkLapsed:
 		m.unheld(t, f)
+		if p := m.link.GetProfile(); p.GetAutomaticReissue() && !m.late() && m.unopened < 3 && count(m.renewed, m.now) < 3 {
+			t.Fatal("lapsed, and the profile replaces it")
+		}
 		if m.now.Before(m.expires) || m.live() {
 			t.Fatalf("lapsed at %s, expires %s, live %t", m.now, m.expires, m.live())
 		}
@@ -201,9 +253,25 @@ func (m *seatModel) unheld(t *rapid.T, fact proto.Message) {
 	}
 }
 
-func (m *seatModel) begin(s *tokenv1.Session) { m.browser, m.began = string(s.GetBrowser()), m.now }
+func (m *seatModel) begin(s *tokenv1.Session) {
+	m.browser, m.began, m.unopened = string(s.GetBrowser()), m.now, 0
+}
+
+// handsOver makes somebody else the holder, for whom nothing counts of what was before.
+func (m *seatModel) handsOver(to string) {
+	m.holder, m.asked, m.renewed, m.unopened, m.moved = to, nil, nil, 0, m.generation
+}
 
 func (m *seatModel) reissued(t *rapid.T, f *tokenv1.LinkReissued) {
+	if m.late() {
+		t.Fatal("a new link after the deadline")
+	}
+	if f.GetReason() == tokenv1.ReissueReason_REISSUE_REASON_AUTOMATIC {
+		if m.now.Before(m.expires) || m.live() || m.unopened >= 3 || count(m.renewed, m.now) >= 3 {
+			t.Fatalf("replaced unasked at %s, expires %s, live %t, %d in a row", m.now, m.expires, m.live(), m.unopened)
+		}
+		m.renewed, m.unopened = append(m.renewed, m.now), m.unopened+1
+	}
 	if f.GetReason() == tokenv1.ReissueReason_REISSUE_REASON_SIGNER {
 		if m.now.Before(m.expires) || count(m.asked, m.now) >= 3 || f.GetVerificationId() == "" {
 			t.Fatalf("a new link in place at %s, expires %s, asked %v", m.now, m.expires, m.asked)
@@ -211,6 +279,16 @@ func (m *seatModel) reissued(t *rapid.T, f *tokenv1.LinkReissued) {
 		m.asked = append(m.asked, m.now)
 	}
 	m.rotate(t, f.GetGeneration(), f.GetExpiresAt().AsTime())
+	switch f.GetReason() {
+	case tokenv1.ReissueReason_REISSUE_REASON_PLATFORM:
+		m.unopened = 0
+	case tokenv1.ReissueReason_REISSUE_REASON_ADDRESS_CHANGED:
+		if f.GetHolderId() == m.holder || f.GetFormerHolderId() != m.holder {
+			t.Fatalf("readdressed from %s to %s, held by %s", f.GetFormerHolderId(), f.GetHolderId(), m.holder)
+		}
+		m.handsOver(f.GetHolderId())
+	default:
+	}
 	if f.GetSession() != nil {
 		m.begin(f.GetSession())
 		m.out = true
@@ -218,7 +296,7 @@ func (m *seatModel) reissued(t *rapid.T, f *tokenv1.LinkReissued) {
 }
 
 func (m *seatModel) rotate(t *rapid.T, generation uint32, expires time.Time) {
-	if generation != m.generation+1 || !expires.Equal(m.now.Add(m.link.GetProfile().GetLifetime().AsDuration())) {
+	if generation != m.generation+1 || !expires.Equal(m.lifetime()) {
 		t.Fatalf("generation %d follows %d, expires %s at %s", generation, m.generation, expires, m.now)
 	}
 	m.generation, m.expires, m.out, m.used, m.browser, m.withdrawn = generation, expires, false, false, "", false
@@ -248,6 +326,9 @@ func (m *seatModel) check(t *rapid.T) {
 	for token, generation := range m.tokens {
 		for _, browser := range []string{"", "b1", "b2", "b3"} {
 			err := rules.CheckToken(m.link, []byte(token), []byte(browser), m.now)
+			if generation < m.moved && !m.over && err == nil {
+				t.Fatalf("a token of generation %d works, and somebody else holds the link since %d", generation, m.moved)
+			}
 			if err == nil && (generation != m.generation || m.used && browser != m.browser || m.over || m.withdrawn) {
 				t.Fatalf("a token of generation %d works in %q", generation, browser)
 			}
@@ -272,7 +353,24 @@ func (m *seatModel) check(t *rapid.T) {
 	if size := proto.Size(m.link); size > 32<<10 {
 		t.Fatalf("the state has %d bytes", size)
 	}
+	m.lineage(t)
 	m.nextStep(t)
+}
+
+// lineage: every generation is told, in order, and all but the present one have ended.
+func (m *seatModel) lineage(t *rapid.T) {
+	all := m.link.GetLineage()
+	for i, g := range all {
+		if g.GetNumber() != m.generation-uint32(len(all)-1-i) || g.GetOrigin() == tokenv1.Origin_ORIGIN_UNSPECIFIED {
+			t.Fatalf("generation %d is told as %v", m.generation, g)
+		}
+		if over := g.GetEnd() != tokenv1.GenerationEnd_GENERATION_END_UNSPECIFIED; i < len(all)-1 && !over || g.GetEndedAt() != nil != over {
+			t.Fatalf("a generation of the past ended as %v", g)
+		}
+	}
+	if want := min(int(m.generation), 20); len(all) != want {
+		t.Fatalf("%d generations are told of %d", len(all), m.generation)
+	}
 }
 
 // nextStep: a signer who is not done has one (spec 2.4): to go on here, to wait for a moment, or to ask the sender, who can help.
@@ -287,8 +385,19 @@ func (m *seatModel) nextStep(t *rapid.T) {
 	if err == nil || errors.Is(err, failure.LinkBusy) {
 		return
 	}
+	if errors.Is(err, failure.RequestExpired) && m.late() {
+		// The sender moves the deadline, or the request expires within the moment.
+		fact, _ := rules.MoveDeadline{Number: m.amendments + 1, Deadline: timestamppb.New(m.now.Add(day))}.Decide(m.link, m.now)
+		if fact == nil {
+			t.Fatal("the sender cannot move the deadline")
+		}
+		return
+	}
 	if !errors.Is(err, failure.ReissueLimit) && !errors.Is(err, failure.LinkRevoked) {
 		t.Fatalf("a verified signer cannot go on: %v", err)
+	}
+	if m.late() {
+		return // withdrawn, and late beside
 	}
 	fact, err := rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM}.Decide(m.link, m.now)
 	if fact == nil && !errors.Is(err, failure.LinkBusy) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
@@ -20,6 +21,9 @@ type requestModel struct {
 	signed map[string]bool
 	ended  string    // the fact that ended it
 	shut   time.Time // until when nothing is admitted
+
+	deadline   time.Time // zero is none
+	amendments uint32
 }
 
 // TestRequestModel has random signatures, refusals and cancellations, told more than once and in any order that can be.
@@ -62,7 +66,22 @@ func TestRequestModel(t *testing.T) {
 				}
 			},
 			"cancel": func(t *rapid.T) { m.do(t, rules.Cancel{}) },
-			"":       m.check,
+			"expire": func(t *rapid.T) { m.do(t, rules.Expire{}) },
+			"the deadline moves": func(t *rapid.T) {
+				to := m.now.Add(time.Duration(rapid.Int64Range(int64(-time.Minute), int64(10*time.Minute)).Draw(t, "to")))
+				if fact := m.do(t, rules.Amend{Deadline: timestamppb.New(to)}); fact != nil && !to.After(m.now) {
+					t.Fatal("a deadline in the past")
+				}
+			},
+			"the order changes":  func(t *rapid.T) { m.reorder(t, seat.Draw(t, "seat"), rapid.Uint32Range(1, 4).Draw(t, "group")) },
+			"an address changes": func(t *rapid.T) { m.readdress(t, seat.Draw(t, "seat"), rapid.Uint32Range(0, 3).Draw(t, "generation")) },
+			"the words change":   func(t *rapid.T) { m.do(t, rules.Amend{PrivateID: "wrd_2", FromPrivateID: m.state.GetPrivateId()}) },
+			"nothing is to change": func(t *rapid.T) {
+				if m.do(t, rules.Amend{Deadline: m.state.GetDeadline()}) != nil && m.ended != "" {
+					t.Fatal("amended to what it was")
+				}
+			},
+			"": m.check,
 		})
 	})
 }
@@ -94,9 +113,47 @@ func (m *requestModel) do(t *rapid.T, c requestCommand) proto.Message {
 			t.Fatalf("cancelled at %s, shut until %s", m.now, m.shut)
 		}
 		m.ended = "cancelled"
+	case *tokenv1.RequestExpired:
+		if m.deadline.IsZero() || m.now.Before(m.deadline) || !m.now.Add(rules.CancelSpare).Before(m.shut) {
+			t.Fatalf("expired at %s, deadline %s, shut until %s", m.now, m.deadline, m.shut)
+		}
+		m.ended = "expired"
+	case *tokenv1.RequestAmended:
+		if m.amendments++; f.GetNumber() != m.amendments {
+			t.Fatalf("amendment %d is numbered %d", m.amendments, f.GetNumber())
+		}
+		if f.GetDeadline() != nil {
+			m.deadline = f.GetDeadline().AsTime()
+		}
 	}
 	m.state = rules.EvolveRequest(proto.CloneOf(m.state), fact)
 	return fact
+}
+
+// reorder moves a seat: only one that waits, and not into a group whose turn is over.
+func (m *requestModel) reorder(t *rapid.T, seat int, group uint32) {
+	was, turn := m.state.GetSeats()[seat], m.turn()
+	waits := was.GetStatus() == waiting
+	if m.do(t, rules.Amend{Seats: []rules.SeatChange{{LinkID: seatID(seat), Path: "signers[0]", Group: group}}}) == nil {
+		return
+	}
+	if !waits || group < turn {
+		t.Fatalf("a seat of group %d that is %s came into group %d in the turn of %d", m.groups[seat], was.GetStatus(), group, turn)
+	}
+	m.groups[seat] = group
+}
+
+// readdress names another signer: before a link was made the request decides, afterwards the link has.
+func (m *requestModel) readdress(t *rapid.T, seat int, generation uint32) {
+	before := proto.CloneOf(m.state.GetSeats()[seat])
+	person := "per_" + seatID(seat) + string(rune('0'+generation))
+	fact := m.do(t, rules.Amend{Seats: []rules.SeatChange{{LinkID: seatID(seat), Path: "signers[0]", PersonID: person, Generation: generation}}})
+	if fact == nil {
+		return
+	}
+	if generation == 0 && before.GetStatus() != waiting || generation > 0 && generation <= before.GetPersonGeneration() {
+		t.Fatalf("%s of generation %d came after generation %d, %s", person, generation, before.GetPersonGeneration(), before.GetStatus())
+	}
 }
 
 func (m *requestModel) check(t *rapid.T) {
@@ -105,6 +162,9 @@ func (m *requestModel) check(t *rapid.T) {
 	}
 	if may := rules.MayAdmit(m.state, m.now) == nil; may != (m.ended == "" && !m.now.Before(m.shut)) {
 		t.Fatalf("a signature may begin: %t; ended %q, shut until %s at %s", may, m.ended, m.shut, m.now)
+	}
+	if due := rules.RequestDeadline(m.state); due.IsZero() != (m.ended != "" || m.deadline.IsZero()) {
+		t.Fatalf("the deadline %s falls due at %s, ended %q", m.deadline, due, m.ended)
 	}
 	turn := m.turn()
 	for i, s := range m.state.GetSeats() {
