@@ -21,6 +21,7 @@ func TestChecksNotice(t *testing.T) {
 		noCauseFirst:       {"its cause at", 1},
 		noFolding:          {"leaves of", 1},
 		noTimers:           {"", 1},
+		noGrace:            {"at work", 1},
 		noAlternates:       {"was asked before", 1},
 	} {
 		t.Run(string(broken), func(t *testing.T) {

@@ -117,6 +117,25 @@ func (w *world) checkRequest(e *event) {
 				w.fail(e.r, "cancelled over a signature that was made")
 			}
 		}
+	case *tokenv1.RequestExpired:
+		o.ended = "expired"
+		w.checkExpired(e)
+	}
+}
+
+// checkExpired: a deadline ends no request over a signature that was made, or over somebody who began in time and may finish.
+func (w *world) checkExpired(e *event) {
+	r := e.state.(*tokenv1.Request) //nolint:errcheck,forcetypeassert // a request's fact
+	if w.now.Add(skew).Before(r.GetDeadline().AsTime()) {
+		w.fail(e.r, "expired before its deadline %s", r.GetDeadline().AsTime())
+	}
+	for _, seat := range r.GetSeats() {
+		if e.r.seen.seat(seat.GetLinkId()).signed && seat.GetStatus() != tokenv1.SeatStatus_SEAT_STATUS_SIGNED {
+			w.fail(e.r, "expired over a signature that was made")
+		}
+		if busy := rules.BusyUntil(links.load(e.r, seat.GetLinkId())); w.now.Add(skew).Before(busy) {
+			w.fail(e.r, "expired while somebody was at work until %s", busy)
+		}
 	}
 }
 
@@ -148,6 +167,12 @@ func (w *world) checkLink(e *event, l *tokenv1.Link, before proto.Message) {
 			if w.now.Add(skew).Before(rules.SessionEnd(was)) {
 				w.fail(e.r, "a reminder throws out the signer of %s, who is at work until %s", e.id, rules.SessionEnd(was))
 			}
+		case tokenv1.ReissueReason_REISSUE_REASON_AUTOMATIC:
+			if w.now.Add(skew).Before(rules.BusyUntil(was)) {
+				w.fail(e.r, "replaced unasked while the signer of %s is at work until %s", e.id, rules.BusyUntil(was))
+			}
+		case tokenv1.ReissueReason_REISSUE_REASON_ADDRESS_CHANGED:
+			e.r.seen.asked[f.GetHolderId()] = true
 		default:
 		}
 		s.redeemed = f.GetSession() != nil
@@ -224,6 +249,9 @@ func (w *world) checkNextStep(r *request, l *tokenv1.Link) {
 	if l.GetStatus() == tokenv1.LinkStatus_LINK_STATUS_UNSPECIFIED || l.GetStatus() > tokenv1.LinkStatus_LINK_STATUS_REVOKED {
 		return
 	}
+	if d := l.GetDeadline(); d != nil && !w.now.Before(d.AsTime()) {
+		return // the sender can move the deadline, or it is over within a moment
+	}
 	_, err := rules.Continue{Browser: []byte("new"), SessionID: "s", VerificationID: "v", HolderID: l.GetHolderId()}.Decide(l, w.now)
 	if err == nil || errors.Is(err, failure.LinkBusy) {
 		return
@@ -253,8 +281,8 @@ func (w *world) checkCeremony(e *event) {
 			w.fail(e.r, "%s signed twice", f.GetLinkId())
 		case !bytes.Equal(f.GetBeforeSha256(), o.document):
 			w.fail(e.r, "the document is forked")
-		case o.ended == "cancelled":
-			w.fail(e.r, "signed after it was cancelled")
+		case o.ended == "cancelled", o.ended == "expired":
+			w.fail(e.r, "signed after it was %s", o.ended)
 		case l.GetSession().GetId() != f.GetSessionId() || l.GetHolderId() != f.GetHolderId():
 			w.fail(e.r, "signed in the session %s of %s, while %s of %s is admitted", f.GetSessionId(), f.GetHolderId(), l.GetSession().GetId(), l.GetHolderId())
 		case ceremonyrules.SeatOf(e.state.(*ceremonyv1.Ceremony), f.GetLinkId()).GetConsent() == nil: //nolint:errcheck,forcetypeassert // a ceremony's fact

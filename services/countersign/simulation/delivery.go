@@ -29,6 +29,16 @@ func deliveryHears(w *world, e *event) error {
 	case *tokenv1.LinkIssued:
 		return w.plan(e, &deliveryv1.Delivery{Kind: deliveryv1.Kind_KIND_LINK, LinkId: f.GetLinkId(), Generation: 1, RecipientId: f.GetHolderId()})
 	case *tokenv1.LinkReissued:
+		if f.GetReason() == tokenv1.ReissueReason_REISSUE_REASON_ADDRESS_CHANGED {
+			if err := w.plan(e, &deliveryv1.Delivery{
+				Kind: deliveryv1.Kind_KIND_LINK, LinkId: e.id, Generation: f.GetGeneration(), RecipientId: f.GetHolderId(),
+			}); err != nil {
+				return err
+			}
+			return w.plan(e, &deliveryv1.Delivery{
+				Kind: deliveryv1.Kind_KIND_ADDRESS_CHANGED, LinkId: e.id, Generation: f.GetGeneration(), RecipientId: f.GetFormerHolderId(),
+			})
+		}
 		return w.plan(e, &deliveryv1.Delivery{
 			Kind: deliveryv1.Kind_KIND_REISSUED, LinkId: e.id, Generation: f.GetGeneration(), RecipientId: e.state.(*tokenv1.Link).GetHolderId(), //nolint:errcheck,forcetypeassert // a link's fact
 		})

@@ -72,7 +72,7 @@ func (p *person) receive(w *world, r *request, l letter) {
 	case l.code != "":
 		p.codes[l.challenge] = l.code
 		switch {
-		case p.gone:
+		case p.gone, len(p.tokens) == 0: // a code that nobody here asked for
 		case p.hurry > 0:
 			w.in(r, w.soon(10*time.Second), func() { p.visit(w, r) })
 		default:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
 	deliveryv1 "countersign.dev/proto/countersign/delivery/v1"
@@ -73,7 +74,7 @@ func (w *world) profile() (p *tokenv1.Profile, minutes bool) {
 	of := func(name string, lifetime, grace, session time.Duration, assurance uint32) *tokenv1.Profile {
 		return &tokenv1.Profile{
 			Name: name, Lifetime: durationpb.New(lifetime), Grace: durationpb.New(grace), Session: durationpb.New(session),
-			ReissueLimit: 3, ReissueWindow: durationpb.New(day), Assurance: assurance,
+			ReissueLimit: 3, ReissueWindow: durationpb.New(day), Assurance: assurance, AutomaticReissue: w.oneIn(4),
 		}
 	}
 	const m, h = time.Minute, time.Hour
@@ -120,6 +121,9 @@ func (w *world) newRequest() {
 			seat.ManagerId = w.person(r, link, "manager").id
 		}
 		r.asked.Seats = append(r.asked.Seats, seat)
+	}
+	if w.oneIn(5) {
+		r.asked.Deadline = timestamppb.New(w.now.Add(w.upTo(2 * profile.GetLifetime().AsDuration())))
 	}
 	w.policies(r)
 	w.platform(r)

@@ -36,6 +36,9 @@ func (w *world) retire(r *request) {
 			w.restLink(r, s)
 		}
 	}
+	if current := requests.load(r, r.id); r.seen.ended == "" && current.GetDeadline() != nil {
+		w.fail(r, "its deadline %s passed and nobody noticed", current.GetDeadline().AsTime())
+	}
 	w.restOutcomes(r)
 	w.restCeremony(r)
 	w.restLedger(r)
@@ -87,7 +90,7 @@ func (w *world) restOutcomes(r *request) {
 	for _, what := range r.outcome {
 		told[what]++
 	}
-	ends := told["completed"] + told["declined"] + told["cancelled"]
+	ends := told["completed"] + told["declined"] + told["cancelled"] + told["expired"]
 	signed := 0
 	for _, s := range requests.load(r, r.id).GetSeats() {
 		if s.GetStatus() == tokenv1.SeatStatus_SEAT_STATUS_SIGNED {

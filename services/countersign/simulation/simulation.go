@@ -85,6 +85,7 @@ const (
 	noCauseFirst       breakage = "the log takes facts in any order"
 	noFolding          breakage = "the log does not look for what it has"
 	noTimers           breakage = "timers are forgotten"
+	noGrace            breakage = "a deadline ends a request whoever is at work"
 	noAlternates       breakage = "escalations ask whom they asked before"
 )
 

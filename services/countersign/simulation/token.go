@@ -22,6 +22,7 @@ func tokenHears(w *world, e *event) error {
 	r := e.r
 	switch f := e.fact.(type) {
 	case *tokenv1.RequestAccepted:
+		w.armRequest(r, rules.RequestDeadline(f.GetRequest()), e.sequence)
 		if err := issueGroup(w, e, f.GetRequest().GetGroup()); err != nil {
 			return err
 		}
@@ -45,7 +46,26 @@ func tokenHears(w *world, e *event) error {
 			return err
 		}
 		w.tell(e, "cancelled")
-	case *tokenv1.LinkClockStarted, *tokenv1.LinkRedeemed, *tokenv1.LinkResumed, *tokenv1.LinkReissued, *tokenv1.LinkRerouted, *tokenv1.LinkReprofiled:
+	case *tokenv1.RequestExpired:
+		if err := closeLinks(w, e, tokenv1.EndReason_END_REASON_DEADLINE); err != nil {
+			return err
+		}
+		w.tell(e, "expired")
+	case *tokenv1.RequestAmended:
+		return amended(w, e)
+	case *tokenv1.LinkAttention:
+		w.tell(e, "attention")
+	case *tokenv1.LinkLapsed:
+		if f.GetExhausted() {
+			w.tell(e, "attention")
+		}
+	case *tokenv1.LinkReissued:
+		if err := readdressed(w, e, f); err != nil {
+			return err
+		}
+		w.armLink(r, e.id, rules.Deadline(e.state.(*tokenv1.Link)), e.sequence) //nolint:errcheck,forcetypeassert // a link's fact
+	case *tokenv1.LinkClockStarted, *tokenv1.LinkRedeemed, *tokenv1.LinkResumed, *tokenv1.LinkRerouted, *tokenv1.LinkDeadlineMoved,
+		*tokenv1.LinkReprofiled:
 		w.armLink(r, e.id, rules.Deadline(e.state.(*tokenv1.Link)), e.sequence) //nolint:errcheck,forcetypeassert // a link's fact
 	case *deliveryv1.AttemptAccepted:
 		switch f.GetKind() {
@@ -109,7 +129,7 @@ func (w *world) tell(e *event, what string) {
 func issueGroup(w *world, e *event, group uint32) error {
 	r := e.r
 	current := requests.load(r, r.id)
-	if current.GetStatus() != signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS {
+	if !inProgress(current) {
 		return nil
 	}
 	for _, seat := range current.GetSeats() {
@@ -118,12 +138,20 @@ func issueGroup(w *world, e *event, group uint32) error {
 		}
 		issue := rules.Issue{
 			LinkID: seat.GetLinkId(), Tenant: r.tenant, RequestID: r.id, HolderID: seat.GetPersonId(), Position: seat.GetPosition(), Profile: current.GetProfile(),
+			Deadline: current.GetDeadline(), DeadlineNumber: current.GetAmendments(),
 		}
 		if _, _, err := links.do(w, r, seat.GetLinkId(), issue, e.because("token", "issue")); err != nil {
 			return err
 		}
 	}
+	if after := requests.load(r, r.id); after.GetAmendments() != current.GetAmendments() {
+		return w.moveDeadlines(r, after)
+	}
 	return nil
+}
+
+func inProgress(r *tokenv1.Request) bool {
+	return r.GetStatus() == signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS
 }
 
 func closeLinks(w *world, e *event, reason tokenv1.EndReason) error {
@@ -172,7 +200,7 @@ func routed(w *world, e *event, f *escalationv1.AlternateRouted) error {
 	for _, id := range rules.SeatOf(current, f.GetLinkId()).GetAlternateIds() {
 		listed = listed || id == f.GetAlternateId()
 	}
-	if !listed || current.GetStatus() != signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS {
+	if !listed || !inProgress(current) {
 		return nil
 	}
 	if err := w.settled(r, f.GetLinkId()); err != nil {
@@ -274,6 +302,7 @@ func (w *world) platform(r *request) {
 		link := r.asked.GetSeats()[w.rng.IntN(len(r.asked.GetSeats()))].GetLinkId()
 		w.in(r, w.upTo(life), func() { w.reissue(r, link) })
 	}
+	w.amends(r, life)
 	if w.oneIn(12) {
 		link := r.asked.GetSeats()[0].GetLinkId()
 		w.in(r, w.upTo(life), func() { w.revoke(r, link) })
