@@ -60,7 +60,9 @@ func held(l *tokenv1.Link, now time.Time) error {
 }
 
 // expired tells whether a link opens nothing new at now.
-func expired(l *tokenv1.Link, now time.Time) bool { return !now.Before(l.GetExpiresAt().AsTime()) }
+func expired(l *tokenv1.Link, now time.Time) bool {
+	return !now.Before(l.GetExpiresAt().AsTime()) || overdue(l, now)
+}
 
 // overdue tells whether the request's deadline has passed: no new link opens anything either.
 func overdue(l *tokenv1.Link, now time.Time) bool {
