@@ -155,6 +155,50 @@ func TestLostAcknowledgements(t *testing.T) {
 	}
 }
 
+// TestAQuestionIsPutAgain lets the answer to a read be lost: who asks without a deadline, as consumers do, is answered all the same.
+func TestAQuestionIsPutAgain(t *testing.T) {
+	s := eventlogtest.Start(t)
+	direct := s.Connect()
+	js := s.Provision(direct, topology)
+	proxy := s.Proxy()
+	log, err := eventlog.OpenLog(t.Context(), proxy.Connect(), "FACTS_TEST")
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := eventlog.FactSubject("test", one)
+	if _, err := js.Publish(t.Context(), subject, []byte("there")); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := direct.SubscribeSync("$JS.API.STREAM.MSG.GET.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := direct.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.LoseAnswers()
+	done := make(chan error, 1)
+	go func() {
+		got, err := log.LeaderLast(context.WithoutCancel(t.Context()), subject)
+		if err == nil && string(got.Data) != "there" {
+			err = fmt.Errorf("read %q", got.Data)
+		}
+		done <- err
+	}()
+	if _, err := asked.NextMsg(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Heal()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the reader still waits for the answer that was lost")
+	}
+}
+
 // TestAppendFindsOutWhatATimeoutHid lets exactly the acknowledgement of a stored write be lost.
 func TestAppendFindsOutWhatATimeoutHid(t *testing.T) {
 	s := eventlogtest.Start(t)

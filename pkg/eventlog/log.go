@@ -161,13 +161,25 @@ func (l *Log) next(ctx context.Context, subject string, from uint64) (Entry, err
 	return l.leaderGet(ctx, map[string]any{"seq": from, "next_by_subj": subject})
 }
 
+// ask puts a question that may be put again: an answer that was lost when the server went away never comes, however long ctx would wait.
+func (l *Log) ask(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, tryFor)
+		reply, err := l.nc.RequestWithContext(try, subject, body)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return reply, err
+		}
+	}
+}
+
 // leaderGet asks the stream's leader, past the direct gets that any replica answers.
 func (l *Log) leaderGet(ctx context.Context, query map[string]any) (Entry, error) {
 	body, err := json.Marshal(query)
 	if err != nil {
 		return Entry{}, err
 	}
-	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+l.name, body)
+	reply, err := l.ask(ctx, "$JS.API.STREAM.MSG.GET."+l.name, body)
 	if err != nil {
 		return Entry{}, fmt.Errorf("eventlog: read %s from its leader: %w", l.name, err)
 	}
