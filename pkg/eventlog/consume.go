@@ -37,6 +37,7 @@ type Message struct {
 	Sequence uint64
 	Header   nats.Header
 	Data     []byte
+	Stored   time.Time // when the server took it, by its clock
 	// Deliveries is 1 at the first delivery.
 	Deliveries uint64
 	// Reply is where the publisher wants an answer; empty when it does not.
@@ -125,7 +126,7 @@ func (c *Consumer) one(ctx context.Context, js jetstream.JetStream, msg jetstrea
 	}
 	m := Message{
 		Stream: meta.Stream, Subject: msg.Subject(), Sequence: meta.Sequence.Stream, Header: msg.Headers(), Data: msg.Data(),
-		Deliveries: meta.NumDelivered, Reply: msg.Headers().Get(ReplyHeader),
+		Stored: meta.Timestamp, Deliveries: meta.NumDelivered, Reply: msg.Headers().Get(ReplyHeader),
 	}
 	if m.Header == nil {
 		m.Header = nats.Header{}

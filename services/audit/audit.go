@@ -96,11 +96,11 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	auditv1.RegisterAuditServiceServer(r, auditServer{s: s})
 }
 
-// Run folds facts in until ctx ends.
+// Run folds facts in until ctx ends. A fact that waits for its cause then is handed back, for the next process to wait with.
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, from := range heard {
-		consumer := s.h.Consumer(Name, eventlog.FactsStream(from), Name, func(ctx context.Context, m eventlog.Message) error { return s.fold(ctx, from, m) })
+		consumer := s.h.Consumer(Name, eventlog.FactsStream(from), Name, func(work context.Context, m eventlog.Message) error { return s.fold(work, ctx.Done(), from, m) })
 		consumer.Workers = 1
 		g.Go(func() error { return consumer.Run(ctx, s.ledger.JetStream()) })
 	}

@@ -26,9 +26,32 @@ const patience = 20 * time.Second
 // leafSubject is where a request's leaves are.
 func leafSubject(requestID string) string { return "ledger.leaf." + requestID }
 
-// fold appends the leaf of a fact. What cannot be read is stated in the log too, by its digest, and goes to the dead letters:
-// it never stops the others.
-func (s *Service) fold(ctx context.Context, service string, m eventlog.Message) error {
+// errUnfit marks a fact that no repetition makes a leaf of.
+var errUnfit = errors.New("audit: a fact cannot be folded in")
+
+// fold appends the leaf of a fact. What cannot be folded in goes to the dead letters at once: it never stops the others, nor what
+// follows from it.
+func (s *Service) fold(ctx context.Context, stopping <-chan struct{}, service string, m eventlog.Message) error {
+	source, err := read(service, m)
+	if err == nil {
+		ctx = telemetry.WithRequest(ctx, source.Record.GetRequestId(), source.Tenant)
+		if err := s.await(ctx, stopping, source.Record.GetCause()); err != nil {
+			return err
+		}
+		err = s.append(ctx, source, s.heardBefore(m))
+	}
+	switch {
+	case errors.Is(err, errUnfit):
+		err = eventlog.Poison(err)
+	case err != nil:
+		return err
+	}
+	s.rise(m.Stream, m.Sequence)
+	return err
+}
+
+// read takes a fact apart.
+func read(service string, m eventlog.Message) (rules.Source, error) {
 	record := &recordv1.Record{}
 	_, _, k, err := eventlog.ParseSubject(m.Subject)
 	if err == nil {
@@ -38,26 +61,27 @@ func (s *Service) fold(ctx context.Context, service string, m eventlog.Message) 
 	if err == nil {
 		fact, err = record.GetFact().UnmarshalNew()
 	}
-	if err == nil && !eventlog.ValidToken(record.GetRequestId()) {
+	switch {
+	case err != nil:
+	case !eventlog.ValidToken(record.GetRequestId()):
 		err = errors.New("the record names no request")
+	case m.Header.Get("ce-id") == "":
+		err = errors.New("the event has no id")
 	}
 	if err != nil {
-		s.rise(m.Stream, m.Sequence)
-		return eventlog.Poison(fmt.Errorf("audit: a fact cannot be folded in: %w", err))
+		return rules.Source{}, fmt.Errorf("%w: %w", errUnfit, err)
 	}
-	ctx = telemetry.WithRequest(ctx, record.GetRequestId(), k.Tenant)
-	if err := s.await(ctx, record.GetCause()); err != nil {
-		return err
-	}
-	source := rules.Source{
+	return rules.Source{
 		EventID: m.Header.Get("ce-id"), Stream: m.Stream, Sequence: m.Sequence, Service: service, Tenant: k.Tenant, ID: k.ID,
 		Record: record, Fact: fact, Trace: traceID(m.Header),
-	}
-	if err := s.append(ctx, source, m.Deliveries > 1); err != nil {
-		return err
-	}
-	s.rise(m.Stream, m.Sequence)
-	return nil
+	}, nil
+}
+
+// heardBefore tells whether a fact may have its leaf already. The server itself drops a second leaf of a fact for as long as it
+// remembers the first; an older fact is looked up, since a consumer that `init` made anew hears all of them as if for the first time.
+func (s *Service) heardBefore(m eventlog.Message) bool {
+	remembered := s.ledger.Stream().CachedInfo().Config.Duplicates
+	return m.Deliveries > 1 || s.h.Clock.Now("").Sub(m.Stored) > remembered/2
 }
 
 // traceID returns the trace of a W3C traceparent, so that a leaf leads to its trace.
@@ -71,7 +95,7 @@ func traceID(h nats.Header) string {
 
 // await holds a fact back until the one that caused it is in: so no effect stands before its cause (audit.md 1.5.1). It cannot
 // wait in a circle, since each stream is in the order of time and a cause comes before its effect.
-func (s *Service) await(ctx context.Context, cause *recordv1.Cause) error {
+func (s *Service) await(ctx context.Context, stopping <-chan struct{}, cause *recordv1.Cause) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
@@ -84,6 +108,8 @@ func (s *Service) await(ctx context.Context, cause *recordv1.Cause) error {
 		}
 		select {
 		case <-raised:
+		case <-stopping:
+			return failure.Unavailable
 		case <-ctx.Done():
 			return failure.Unavailable
 		}
@@ -117,7 +143,7 @@ func (s *Service) append(ctx context.Context, source rules.Source, again bool) e
 		if last.Sequence > 0 {
 			leaf, err := rules.Parse(last.Data)
 			if err != nil {
-				return err
+				return fmt.Errorf("%w: the newest leaf of request %s: %w", errUnfit, source.Record.GetRequestId(), err)
 			}
 			tail.Seq = leaf.Seq
 		}
@@ -128,7 +154,7 @@ func (s *Service) append(ctx context.Context, source rules.Source, again bool) e
 		}
 		raw, err := rules.Next(source, tail, s.h.Clock.Now(""))
 		if err != nil {
-			return eventlog.Poison(err)
+			return fmt.Errorf("%w: %w", errUnfit, err)
 		}
 		m := nats.NewMsg(subject)
 		m.Data = raw
@@ -150,10 +176,10 @@ func (s *Service) folded(ctx context.Context, source rules.Source) (bool, error)
 		return false, err
 	}
 	src := fmt.Sprintf("%s:%d", source.Stream, source.Sequence)
-	for _, raw := range leaves {
+	for i, raw := range leaves {
 		leaf, err := rules.Parse(raw)
 		if err != nil {
-			return false, err
+			return false, fmt.Errorf("%w: leaf %d of request %s: %w", errUnfit, i+1, source.Record.GetRequestId(), err)
 		}
 		if leaf.Src == src {
 			return true, nil

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,60 +24,68 @@ type auditServer struct {
 	s *Service
 }
 
+// trail returns a request's leaves as they were written, and read. Another tenant's request has none, as one that does not exist.
+func (s *Service) trail(ctx context.Context, tenant, requestID string) (raws [][]byte, leaves []rules.Leaf, err error) {
+	raws, err = s.leaves(ctx, requestID)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, raw := range raws {
+		leaf, err := rules.Parse(raw)
+		if err != nil {
+			return nil, nil, fmt.Errorf("audit: leaf %d of request %s: %w", i+1, requestID, err)
+		}
+		if leaf.Ten != tenant {
+			return nil, nil, nil
+		}
+		leaves = append(leaves, leaf)
+	}
+	return raws, leaves, nil
+}
+
 // ListLeaves returns a request's leaves exactly as they were written; those of another tenant's request are none.
 func (a auditServer) ListLeaves(ctx context.Context, req *auditv1.ListLeavesRequest) (*auditv1.ListLeavesResponse, error) {
-	leaves, err := a.s.leaves(ctx, req.GetRequestId())
+	raws, leaves, err := a.s.trail(ctx, req.GetTenant(), req.GetRequestId())
 	if err != nil {
 		return nil, err
 	}
 	answer := &auditv1.ListLeavesResponse{}
-	for _, raw := range leaves {
-		leaf, err := rules.Parse(raw)
-		if err != nil {
-			return nil, err
-		}
-		if leaf.Ten != req.GetTenant() {
-			return nil, failure.RequestUnknown
-		}
+	for i, leaf := range leaves {
 		at, err := time.Parse(time.RFC3339, leaf.At)
 		if err != nil {
-			return nil, fmt.Errorf("audit: leaf %d: %w", leaf.Seq, err)
+			return nil, fmt.Errorf("audit: leaf %d of request %s: %w", i+1, req.GetRequestId(), err)
 		}
 		answer.Leaves = append(answer.Leaves, &auditv1.Leaf{
-			Sequence: leaf.Seq, Type: leaf.Type, At: timestamppb.New(at), Actor: leaf.Actor.Kind, Raw: raw, Hash: hashOf(raw),
+			Sequence: leaf.Seq, Type: leaf.Type, At: timestamppb.New(at), Actor: leaf.Actor.Kind, Raw: raws[i], Hash: hashOf(raws[i]),
 		})
 	}
 	return answer, nil
 }
 
-// GetCertificate draws the certificate of a request that has ended, from the log up to its end, and seals it.
+// told is a leaf that a certificate tells, with its hash.
+type told struct {
+	rules.Leaf
+	hash string
+}
+
+// GetCertificate draws the certificate of a request that has ended, from what the log has of the time up to then, and seals it.
 func (a auditServer) GetCertificate(ctx context.Context, req *auditv1.GetCertificateRequest) (*auditv1.GetCertificateResponse, error) {
-	raws, err := a.s.leaves(ctx, req.GetRequestId())
+	raws, leaves, err := a.s.trail(ctx, req.GetTenant(), req.GetRequestId())
 	if err != nil {
 		return nil, err
 	}
 	if err := rules.CheckChain(raws); err != nil {
-		return nil, fmt.Errorf("audit: the log of this request does not hold together: %w", err)
+		return nil, fmt.Errorf("audit: the log of request %s does not hold together: %w", req.GetRequestId(), err)
 	}
-	var leaves []rules.Leaf
-	ended := false
-	for _, raw := range raws {
-		leaf, err := rules.Parse(raw)
-		if err != nil {
-			return nil, err
-		}
-		leaves = append(leaves, leaf)
-		if ended = leaf.Fin; ended {
-			break
-		}
-	}
+	places, ended := rules.Ended(leaves)
 	if !ended {
 		return nil, failure.CertificateNotYet
 	}
-	if leaves[0].Ten != req.GetTenant() {
-		return nil, failure.RequestUnknown
+	story := make([]told, 0, len(places))
+	for _, i := range places {
+		story = append(story, told{Leaf: leaves[i], hash: rules.Hash(raws[i])})
 	}
-	drawn, err := a.s.draw(ctx, req, raws[:len(leaves)], leaves)
+	drawn, err := a.s.draw(ctx, req, story, rules.Hash(raws[slices.Max(places)]))
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +99,9 @@ func (a auditServer) GetCertificate(ctx context.Context, req *auditv1.GetCertifi
 	return &auditv1.GetCertificateResponse{Pdf: sealed}, nil
 }
 
-// draw fills the certificate: what happened from the leaves, who it was from the vault, as far as it is still there.
-func (s *Service) draw(ctx context.Context, req *auditv1.GetCertificateRequest, raws [][]byte, leaves []rules.Leaf) ([]byte, error) {
+// draw fills the certificate: what happened from the leaves, who it was from the vault, as far as it is still there. head is the hash
+// of the newest leaf among them.
+func (s *Service) draw(ctx context.Context, req *auditv1.GetCertificateRequest, leaves []told, head string) ([]byte, error) {
 	answer, err := s.directory.GetRequest(ctx, &tokenv1.GetRequestRequest{Tenant: req.GetTenant(), RequestId: req.GetRequestId()})
 	if err != nil {
 		return nil, err
@@ -100,7 +110,7 @@ func (s *Service) draw(ctx context.Context, req *auditv1.GetCertificateRequest, 
 	c := certificate.Certificate{
 		Language: req.GetLocale(), Outcome: outcomeOf(r), Reference: words.GetReference(), RequestID: r.GetId(), Title: words.GetTitle(),
 		Sender: s.tenants.Branding(req.GetTenant()).Name, Created: r.GetAcceptedAt().AsTime(), Ended: r.GetClosedAt().AsTime(), Issued: r.GetClosedAt().AsTime(),
-		Head: rules.Hash(raws[len(raws)-1]),
+		Head: head,
 	}
 	if c.Reference == "" {
 		c.Reference = r.GetId()
@@ -113,9 +123,9 @@ func (s *Service) draw(ctx context.Context, req *auditv1.GetCertificateRequest, 
 		}
 		c.Signers = append(c.Signers, signer)
 	}
-	for i, leaf := range leaves {
-		if what, shown := wordsFor(leaf, req.GetLocale()); shown {
-			c.Events = append(c.Events, certificate.Event{At: leafTime(leaf), What: what, Actor: s.actor(leaf, c.Signers, r), Leaf: rules.Hash(raws[i])})
+	for _, leaf := range leaves {
+		if what, shown := wordsFor(leaf.Leaf, req.GetLocale()); shown {
+			c.Events = append(c.Events, certificate.Event{At: leafTime(leaf.Leaf), What: what, Actor: s.actor(leaf.Leaf, c.Signers, r), Leaf: leaf.hash})
 		}
 	}
 	drawn, err := certificate.Render(c)
@@ -146,7 +156,7 @@ func leafTime(l rules.Leaf) time.Time {
 	return at
 }
 
-func documents(r *tokenv1.Request, words *tokenv1.RequestWords, leaves []rules.Leaf) []certificate.Document {
+func documents(r *tokenv1.Request, words *tokenv1.RequestWords, leaves []told) []certificate.Document {
 	var out []certificate.Document
 	for i, d := range r.GetDocuments() {
 		doc := certificate.Document{Name: d.GetId(), Pages: int(d.GetPages()), Presented: fmt.Sprintf("%x", d.GetPresentedSha256())}
@@ -164,7 +174,7 @@ func documents(r *tokenv1.Request, words *tokenv1.RequestWords, leaves []rules.L
 }
 
 // signer collects what the log says of one position, and the words that the vault still has.
-func (s *Service) signer(ctx context.Context, req *auditv1.GetCertificateRequest, seat *tokenv1.Seat, leaves []rules.Leaf) (certificate.Signer, error) {
+func (s *Service) signer(ctx context.Context, req *auditv1.GetCertificateRequest, seat *tokenv1.Seat, leaves []told) (certificate.Signer, error) {
 	tenant, locale := req.GetTenant(), req.GetLocale()
 	out := certificate.Signer{Signature: "SES"}
 	holder, notes := seat.GetPersonId(), map[string]string{}
@@ -172,7 +182,7 @@ func (s *Service) signer(ctx context.Context, req *auditv1.GetCertificateRequest
 		if l.Link == nil || l.Link.ID != seat.GetLinkId() {
 			continue
 		}
-		at := leafTime(l)
+		at := leafTime(l.Leaf)
 		switch l.Type {
 		case "cs.link.redeemed", "cs.session.resumed":
 			if out.Opened.IsZero() {
