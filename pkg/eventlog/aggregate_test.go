@@ -160,42 +160,46 @@ func TestAQuestionIsPutAgain(t *testing.T) {
 	s := eventlogtest.Start(t)
 	direct := s.Connect()
 	js := s.Provision(direct, topology)
-	proxy := s.Proxy()
-	log, err := eventlog.OpenLog(t.Context(), proxy.Connect(), "FACTS_TEST")
-	if err != nil {
-		t.Fatal(err)
-	}
 	subject := eventlog.FactSubject("test", one)
 	if _, err := js.Publish(t.Context(), subject, []byte("there")); err != nil {
 		t.Fatal(err)
 	}
-	asked, err := direct.SubscribeSync("$JS.API.STREAM.MSG.GET.>")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := direct.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	proxy.LoseAnswers()
-	done := make(chan error, 1)
-	go func() {
-		got, err := log.LeaderLast(context.WithoutCancel(t.Context()), subject)
-		if err == nil && string(got.Data) != "there" {
-			err = fmt.Errorf("read %q", got.Data)
-		}
-		done <- err
-	}()
-	if _, err := asked.NextMsg(time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	proxy.Heal()
-	select {
-	case err := <-done:
+	for name, read := range map[string]func(*eventlog.Log, context.Context, string) (eventlog.Entry, error){
+		"$JS.API.STREAM.MSG.GET.>": (*eventlog.Log).LeaderLast, "$JS.API.DIRECT.GET.>": (*eventlog.Log).Last,
+	} {
+		proxy := s.Proxy()
+		log, err := eventlog.OpenLog(t.Context(), proxy.Connect(), "FACTS_TEST")
 		if err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
-	case <-time.After(30 * time.Second):
-		t.Error("the reader still waits for the answer that was lost")
+		asked, err := direct.SubscribeSync(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := direct.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		proxy.LoseAnswers()
+		done := make(chan error, 1)
+		go func() {
+			got, err := read(log, context.WithoutCancel(t.Context()), subject)
+			if err == nil && string(got.Data) != "there" {
+				err = fmt.Errorf("read %q", got.Data)
+			}
+			done <- err
+		}()
+		if _, err := asked.NextMsg(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		proxy.Heal()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s: the reader still waits for the answer that was lost", name)
+		}
 	}
 }
 

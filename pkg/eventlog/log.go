@@ -141,7 +141,9 @@ func pause(ctx context.Context, least, most time.Duration) error {
 
 // Last returns the newest message of a subject, from any replica: up to a moment old. ErrNotFound when there is none.
 func (l *Log) Last(ctx context.Context, subject string) (Entry, error) {
-	m, err := l.stream.GetLastMsgForSubject(ctx, subject)
+	m, err := ask(ctx, func(try context.Context) (*jetstream.RawStreamMsg, error) {
+		return l.stream.GetLastMsgForSubject(try, subject)
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{}, ErrNotFound
 	}
@@ -161,14 +163,15 @@ func (l *Log) next(ctx context.Context, subject string, from uint64) (Entry, err
 	return l.leaderGet(ctx, map[string]any{"seq": from, "next_by_subj": subject})
 }
 
-// ask puts a question that may be put again: an answer that was lost when the server went away never comes, however long ctx would wait.
-func (l *Log) ask(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
+// ask puts a question that may be put again, until ctx ends: an answer that was lost when the server went away never comes, however long
+// one waits for it.
+func ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	for {
 		try, cancel := context.WithTimeout(ctx, tryFor)
-		reply, err := l.nc.RequestWithContext(try, subject, body)
+		answer, err := question(try)
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return reply, err
+			return answer, err
 		}
 	}
 }
@@ -179,7 +182,9 @@ func (l *Log) leaderGet(ctx context.Context, query map[string]any) (Entry, error
 	if err != nil {
 		return Entry{}, err
 	}
-	reply, err := l.ask(ctx, "$JS.API.STREAM.MSG.GET."+l.name, body)
+	reply, err := ask(ctx, func(try context.Context) (*nats.Msg, error) {
+		return l.nc.RequestWithContext(try, "$JS.API.STREAM.MSG.GET."+l.name, body)
+	})
 	if err != nil {
 		return Entry{}, fmt.Errorf("eventlog: read %s from its leader: %w", l.name, err)
 	}
