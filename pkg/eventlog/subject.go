@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -12,16 +11,25 @@ type Key struct {
 	ID     string // [A-Za-z0-9_-]{1,64}
 }
 
-var (
-	tenantPattern = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
-	tokenPattern  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-)
+// ValidTenant reports whether s may name a tenant: [a-z0-9-]{1,32} (decisions 5).
+func ValidTenant(s string) bool {
+	for i := range len(s) { // by hand: every message that is read is asked, and a regular expression takes ten times as long
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 32
+}
 
-// ValidTenant reports whether s may name a tenant (decisions 5).
-func ValidTenant(s string) bool { return tenantPattern.MatchString(s) }
-
-// ValidToken reports whether s may stand in a subject (decisions 5).
-func ValidToken(s string) bool { return tokenPattern.MatchString(s) }
+// ValidToken reports whether s may stand in a subject: [A-Za-z0-9_-]{1,64} (decisions 5).
+func ValidToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
 
 // Validate refuses a key that would change the meaning of a subject.
 func (k Key) Validate() error {

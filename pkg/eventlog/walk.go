@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// walkPage is how many messages are visited at once.
-	walkPage = 256
+	// walkPage is how many messages are visited at once: each trip to another server costs a turn of the processor.
+	walkPage = 1024
 	// walkVisitors is how many pages are visited at the same time.
-	walkVisitors = 2
+	walkVisitors = 4
 	// walkAhead is how many messages the server may send before they are read.
 	walkAhead = 4096
 	// walkRounds bounds how often what was published during a walk is looked for.
@@ -78,7 +78,7 @@ func (w *Walk) Tenants() ([]string, error) {
 	return tenants, nil
 }
 
-// Each calls visit with the newest message of each subject, some hundred at a time, and read with how many messages it took to find
+// Each calls visit with the newest message of each subject, some of them at a time, and read with how many messages it took to find
 // them. What is published meanwhile is visited too: so a subject may come again, with a newer message. Both functions are called by
 // several goroutines at once. A walk is taken once.
 func (w *Walk) Each(ctx context.Context, read func(messages int), visit func(ctx context.Context, page []Entry) error) error {
@@ -151,9 +151,11 @@ func (w *Walk) round(ctx context.Context, from uint64, read func(int), visit fun
 
 // through reads a stream from a sequence on. pending is how many messages there are; where there are none, messages is nil.
 func (l *Log) through(ctx context.Context, filter string, from uint64) (messages jetstream.MessagesContext, pending uint64, err error) {
-	consumer, err := l.js.OrderedConsumer(ctx, l.name, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-	})
+	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from}
+	if !slices.Equal(l.stream.CachedInfo().Config.Subjects, []string{filter}) { // without a filter the server need not match each subject
+		config.FilterSubjects = []string{filter}
+	}
+	consumer, err := l.js.OrderedConsumer(ctx, l.name, config)
 	if err != nil {
 		return nil, 0, fmt.Errorf("eventlog: read %s through: %w", l.name, err)
 	}

@@ -28,6 +28,8 @@ const (
 	DefaultTimeout = 100 * time.Millisecond
 	// manyPerTrip bounds a pipeline, so that no answer holds up the others on its connection.
 	manyPerTrip = 256
+	// putPerTrip bounds one that only fills: nobody waits behind it.
+	putPerTrip = 1024
 )
 
 // ErrMiss means that nothing is kept under the key. Treat every other error of Get the same way, and count it.
@@ -197,7 +199,7 @@ func (s *Store) PutMany(ctx context.Context, values []Fresh, ttl time.Duration) 
 	if err != nil {
 		return 0, fmt.Errorf("hot: put many: %w", err)
 	}
-	for part := range slices.Chunk(values, manyPerTrip) {
+	for part := range slices.Chunk(values, putPerTrip) {
 		// SET where there is nothing takes half as long as the script, which only those need that are there.
 		cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, v := range part {
