@@ -65,8 +65,11 @@ func (t Tenant) CheckProfile(p Profile) []Wrong {
 		value   Duration
 		least   Duration
 	}{
-		{"lifetime", p.Lifetime, Duration(time.Second)}, {"grace", p.Grace, 0}, {"session", p.Session, Duration(time.Second)},
-		{"idle", p.Idle, Duration(time.Second)}, {"reissue_window", p.ReissueWindow, Duration(time.Second)},
+		{"lifetime", p.Lifetime, Duration(time.Second)},
+		{"grace", p.Grace, 0},
+		{"session", p.Session, Duration(time.Second)},
+		{"idle", p.Idle, Duration(time.Second)},
+		{"reissue_window", p.ReissueWindow, Duration(time.Second)},
 	} {
 		if d.value < d.least || d.value > MaxDuration || d.value%Duration(time.Second) != 0 {
 			bad(d.setting, "accepted: a duration in whole seconds, from %s to 3650d", d.least)

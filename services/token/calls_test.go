@@ -51,11 +51,17 @@ func TestCallRepeated(t *testing.T) {
 	w.flush()
 	before := len(w.Facts("token", "fact.token.>"))
 	for what, again := range map[string]func() (any, any, error){
-		"Create":      func() (any, any, error) { a, err := w.signing.Create(as(t, tenant), create); return created, a, err },
-		"IssueLink":   func() (any, any, error) { a, err := w.signing.IssueLink(as(t, tenant), issue); return issued, a, err },
-		"ReissueLink": func() (any, any, error) { a, err := w.signing.ReissueLink(as(t, tenant), reissue); return reissued, a, err },
-		"RevokeLink":  func() (any, any, error) { a, err := w.signing.RevokeLink(as(t, tenant), revoke); return revoked, a, err },
-		"Cancel":      func() (any, any, error) { a, err := w.signing.Cancel(as(t, tenant), cancel); return cancelled, a, err },
+		"Create":    func() (any, any, error) { a, err := w.signing.Create(as(t, tenant), create); return created, a, err },
+		"IssueLink": func() (any, any, error) { a, err := w.signing.IssueLink(as(t, tenant), issue); return issued, a, err },
+		"ReissueLink": func() (any, any, error) {
+			a, err := w.signing.ReissueLink(as(t, tenant), reissue)
+			return reissued, a, err
+		},
+		"RevokeLink": func() (any, any, error) {
+			a, err := w.signing.RevokeLink(as(t, tenant), revoke)
+			return revoked, a, err
+		},
+		"Cancel": func() (any, any, error) { a, err := w.signing.Cancel(as(t, tenant), cancel); return cancelled, a, err },
 	} {
 		first, answer, err := again()
 		if diff := cmp.Diff(first, answer, protocmp.Transform()); err != nil || diff != "" {

@@ -247,7 +247,8 @@ func (p place) link() eventlog.Key { return key(p.tenant(), p.seat.GetLinkId()) 
 func (p signingServer) begin(ctx context.Context, req interface {
 	GetId() string
 	GetSigner() string
-}) (context.Context, place, eventlog.By, error) {
+},
+) (context.Context, place, eventlog.By, error) {
 	tenant, by, err := caller(ctx, auth.LinksReissue)
 	if err != nil {
 		return ctx, place{}, by, err
