@@ -55,7 +55,7 @@ func Rebuild(ctx context.Context, log *eventlog.Log, rdb redis.UniversalClient, 
 		stored.Add(int64(n))
 		return add(ctx, makings, page)
 	})
-	done.Messages, done.Records, done.Stored = uint64(messages.Load()), records.Load(), stored.Load() //nolint:gosec // never below zero
+	done.Messages, done.Records, done.Stored = uint64(messages.Load()), records.Load(), stored.Load()
 	if err != nil {
 		return done, err
 	}

@@ -52,22 +52,22 @@ func (x *index) add(ctx context.Context, tenant, id string, accepted time.Time) 
 	return x.rdb.ZAdd(ctx, indexKey(tenant), redis.Z{Score: float64(accepted.UnixMilli()), Member: id}).Err()
 }
 
-// list returns the ids of up to size requests from the offset on, newest first.
+// list returns the ids of up to size requests from the offset on, newest first. Without Redis it is refused with Unavailable.
 func (x *index) list(ctx context.Context, tenant string, offset, size int64) ([]string, error) {
 	whole, err := x.whole(ctx, tenant)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(failure.Unavailable, err)
 	}
 	if !whole {
-		// Whoever asks meanwhile waits for the same list.
-		_, err, _ := x.making.Do(tenant, func() (any, error) { return nil, x.rebuild(ctx, tenant) })
+		// Whoever asks meanwhile waits for the same list, whoever of them leaves.
+		_, err, _ := x.making.Do(tenant, func() (any, error) { return nil, x.rebuild(context.WithoutCancel(ctx), tenant) })
 		if err != nil {
 			return nil, err
 		}
 	}
 	ids, err := x.rdb.ZRevRange(ctx, indexKey(tenant), offset, offset+size-1).Result()
 	if err != nil {
-		return nil, fmt.Errorf("token: list: %w", err)
+		return nil, errors.Join(failure.Unavailable, fmt.Errorf("token: list: %w", err))
 	}
 	return ids, nil
 }

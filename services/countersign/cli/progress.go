@@ -38,8 +38,8 @@ func newProgress(to io.Writer) *progress { return &progress{to: to, elapsed: clo
 // Begin starts to show.
 func (p *progress) Begin(service string, messages uint64) {
 	p.what, p.expects = service, messages
-	if file, is := p.to.(*os.File); is && term.IsTerminal(int(file.Fd())) { //nolint:gosec // a descriptor is small
-		p.bar = progressbar.NewOptions64(int64(messages), //nolint:gosec // messages of one stream
+	if file, is := p.to.(*os.File); is && term.IsTerminal(int(file.Fd())) {
+		p.bar = progressbar.NewOptions64(int64(messages),
 			progressbar.OptionSetWriter(p.to), progressbar.OptionSetDescription(service), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("messages"), progressbar.OptionFullWidth(), progressbar.OptionThrottle(barEvery),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
@@ -50,11 +50,11 @@ func (p *progress) Begin(service string, messages uint64) {
 func (p *progress) Read(messages int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.read += uint64(messages)         //nolint:gosec // never below zero
+	p.read += uint64(messages)
 	p.expects = max(p.expects, p.read) // more were published meanwhile
 	expects, now := p.expects, p.elapsed()
 	if p.bar != nil {
-		p.bar.ChangeMax64(int64(expects)) //nolint:gosec // messages of one stream
+		p.bar.ChangeMax64(int64(expects))
 		_ = p.bar.Add(messages)
 		return
 	}

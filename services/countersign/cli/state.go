@@ -144,8 +144,8 @@ func (c *StateRebuildCmd) Run(ctx context.Context, io *IO) error {
 		if c.JSON {
 			return io.object(r)
 		}
-		io.print("%s: %s of %s written, the others were there; %s made\n", part.Service, count(int(done.Stored), "record", "records"), number(done.Records), count(done.Indexes, "list", "lists"))
-		io.print("  %s read in %s, %s a second: %.2f of a bare read\n", count(int(done.Messages), "message", "messages"), took.Round(time.Millisecond), number(int64(r.Rate)), r.Ratio) //nolint:gosec // of one stream
+		io.print("%s: %s of %s written, the rest was there; %s made\n", part.Service, number(done.Stored), count(int(done.Records), "record", "records"), count(done.Indexes, "list", "lists"))
+		io.print("  %s read in %s, %s a second: %.2f of a bare read\n", count(int(done.Messages), "message", "messages"), took.Round(time.Millisecond), number(int64(r.Rate)), r.Ratio)
 		return nil
 	})
 }

@@ -53,7 +53,7 @@ func TestStateIsFilledComparedAndMended(t *testing.T) {
 		}
 	}
 	out, notes, exit := state(t, with("rebuild")...)
-	if exit != 0 || !strings.Contains(out, "10 records of 10 written") || !strings.Contains(out, "30 messages read") || !strings.Contains(out, "of a bare read") {
+	if exit != 0 || !strings.Contains(out, "10 of 10 records written") || !strings.Contains(out, "30 messages read") || !strings.Contains(out, "of a bare read") {
 		t.Errorf("rebuild ended %d: %s%s", exit, out, notes)
 	}
 	out, _, exit = state(t, with("rebuild", "--json", "--tenant", "acme")...)
