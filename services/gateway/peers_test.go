@@ -66,6 +66,7 @@ type peers struct {
 	platform     auth.Caller // who called the signing service last
 	created      *signingv1.SigningRequest
 	reissue      *signingv1.ReissueLinkRequest
+	amend        *signingv1.AmendRequest
 	signingErr   error
 	alreadyThere bool
 }
@@ -373,6 +374,12 @@ func (p signing) Get(ctx context.Context, req *signingv1.GetRequest) (*signingv1
 func (p signing) List(_ context.Context, req *signingv1.ListRequest) (*signingv1.ListResponse, error) {
 	defer p.on("List")()
 	return &signingv1.ListResponse{Requests: []*signingv1.RequestView{{Id: requestID}}, NextPageToken: fmt.Sprint(req.GetPageSize())}, nil
+}
+
+func (p signing) Amend(_ context.Context, req *signingv1.AmendRequest) (*signingv1.AmendResponse, error) {
+	defer p.on("Amend")()
+	p.amend = req
+	return &signingv1.AmendResponse{Request: &signingv1.RequestView{Id: requestID, Deadline: req.GetDeadline()}}, p.signingErr
 }
 
 func (p signing) ReissueLink(_ context.Context, req *signingv1.ReissueLinkRequest) (*signingv1.ReissueLinkResponse, error) {

@@ -103,6 +103,12 @@ func TestAPlatformCalls(t *testing.T) {
 	if r := w.peers.reissue; got.StatusCode != http.StatusOK || r.GetIdempotencyKey() != "k-1" || r.GetSigner() != "1" || r.GetReason() != "lost" || r.GetId() != requestID {
 		t.Errorf("reissue: %d %s, token was given %v", got.StatusCode, got.body, r)
 	}
+	change := `{"deadline":"2026-12-24T17:00:00Z","signers":[{"signer":"1","email":"ada@byron.example","group":2}],"metadata":{"stage":""},"reason":"she moved"}`
+	got, _ = w.call(call{method: http.MethodPatch, path: "/v1/requests/" + requestID, body: change, header: map[string]string{"Idempotency-Key": "k-2"}})
+	if r := w.peers.amend; got.StatusCode != http.StatusOK || !strings.Contains(got.body, `"deadline":"2026-12-24T17:00:00Z"`) || r.GetIdempotencyKey() != "k-2" ||
+		r.GetId() != requestID || r.GetSigners()[0].GetEmail() != "ada@byron.example" || r.GetSigners()[0].Name != nil || r.GetSigners()[0].GetGroup() != 2 {
+		t.Errorf("amend: %d %s, token was given %v", got.StatusCode, got.body, r)
+	}
 	if got, _ = w.call(call{method: http.MethodPost, path: "/v1/requests/" + requestID + "/signers/1:reissue"}); got.StatusCode != http.StatusOK || w.peers.reissue.GetIdempotencyKey() != "" {
 		t.Errorf("reissue without a body: %d %s", got.StatusCode, got.body)
 	}

@@ -465,3 +465,91 @@ func TestThreeGroups(t *testing.T) {
 		})
 	}
 }
+
+// TestDeadlineByTimer: nobody asks, and the request expires on its own; one whose deadline is moved in time does not.
+func TestDeadlineByTimer(t *testing.T) {
+	w := start(t)
+	r := lease(reference)
+	r.Deadline = timestamppb.New(w.clock.Now(tenant).Add(1500 * time.Millisecond))
+	view := w.create(r)
+	r.Reference = "saved"
+	saved := w.create(r)
+	w.mustAmend(&signingv1.AmendRequest{Id: saved.GetId(), Deadline: timestamppb.New(w.clock.Now(tenant).Add(time.Hour))})
+	if events := w.told(view.GetId(), 2); strings.Join(events, " ") != "accepted expired" {
+		t.Errorf("told %v", events)
+	}
+	w.settled()
+	if n := w.stated(saved.GetId(), "RequestExpired"); n != 0 {
+		t.Errorf("expired %d times although its deadline was moved", n)
+	}
+	if n := w.stated(view.GetId(), "RequestExpired"); n != 1 {
+		t.Errorf("expired %d times", n)
+	}
+}
+
+// TestRenewed: a link that nobody opens is replaced as often as its profile allows, each with another message, and then the sender is asked.
+func TestRenewed(t *testing.T) {
+	w := start(t)
+	r := lease(reference)
+	r.Profile = "renewed"
+	view := w.create(r)
+	link := view.GetSigners()[0].GetId()
+	var tokens []string
+	for generation := uint32(1); generation <= 3; generation++ {
+		eventlogtest.Eventually(t, "the next generation", func() bool { return w.link(link).GetGeneration() == generation })
+		tokens = append(tokens, w.mint(link, generation))
+		for range 2 {
+			w.sent(link, view.GetId(), generation)
+		}
+	}
+	if events := w.told(view.GetId(), 2); strings.Join(events, " ") != "accepted attention" {
+		t.Errorf("told %v", events)
+	}
+	if got := w.link(link); got.GetGeneration() != 3 || !got.GetLapsed() {
+		t.Errorf("the link is at generation %d, lapsed: %t", got.GetGeneration(), got.GetLapsed())
+	}
+	for i, want := range []string{failure.LinkSuperseded.Code, failure.LinkSuperseded.Code, failure.LinkExpired.Code} {
+		if code := w.resolve(tokens[i], ""); code != want {
+			t.Errorf("the link of generation %d is %q", i+1, code)
+		}
+	}
+	got, err := w.signing.Get(as(t, tenant), &signingv1.GetRequest{Id: view.GetId()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, g := range got.GetRequest().GetSigners()[0].GetGenerations() {
+		told = append(told, g.GetOrigin().String()+" "+g.GetEnd().String())
+	}
+	want := []string{"LINK_ORIGIN_ISSUED LINK_END_SUPERSEDED", "LINK_ORIGIN_AUTOMATIC LINK_END_SUPERSEDED", "LINK_ORIGIN_AUTOMATIC LINK_END_LAPSED"}
+	if !slices.Equal(told, want) {
+		t.Errorf("lineage %v", told)
+	}
+}
+
+// TestAttention: the sender is asked once when a signer may have no more links, however often they try.
+func TestAttention(t *testing.T) {
+	w := start(t)
+	r := lease(reference)
+	r.Profile = "flash"
+	view := w.create(r)
+	link := view.GetSigners()[0].GetId()
+	w.sent(link, view.GetId(), 1)
+	w.peers.prove(browserOf("ada's"), w.link(link).GetHolderId())
+	for range 3 {
+		w.clock.Advance(tenant, 2*time.Second)
+		if _, err := w.links.Continue(t.Context(), &tokenv1.ContinueRequest{Tenant: tenant, LinkId: link, Browser: browserOf("ada's")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.clock.Advance(tenant, 2*time.Second)
+	for range 3 {
+		_, err := w.links.Continue(t.Context(), &tokenv1.ContinueRequest{Tenant: tenant, LinkId: link, Browser: browserOf("ada's")})
+		refused(t, err, failure.ReissueLimit)
+	}
+	w.told(view.GetId(), 2)
+	w.settled()
+	if events := w.told(view.GetId(), 2); strings.Join(events, " ") != "accepted attention" || w.outcomes(view.GetId())[1].GetPosition() != 1 {
+		t.Errorf("told %v", events)
+	}
+}

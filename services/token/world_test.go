@@ -65,6 +65,7 @@ type world struct {
 // profiles has a life that can be watched.
 const profiles = `profiles:
   flash: {lifetime: 1s, grace: 0s, session: 1s, idle: 1s}
+  renewed: {lifetime: 1s, grace: 0s, session: 1s, idle: 1s, reissue_limit: 2, automatic_reissue: true}
 `
 
 // settings are what an operator's files give: profiles.yaml by tenant.

@@ -15,7 +15,7 @@ const fullPage = 200
 type ListCmd struct {
 	Client `embed:""`
 
-	Status string `help:"Only requests of this status: in-progress, completed, declined or cancelled." enum:",in-progress,completed,declined,cancelled" default:"" placeholder:"STATUS"`
+	Status string `help:"Only requests of this status: in-progress, completed, declined, cancelled or expired." enum:",in-progress,completed,declined,cancelled,expired" default:"" placeholder:"STATUS"`
 	All    bool   `help:"All of them, not the newest 50."`
 }
 

@@ -82,6 +82,15 @@ func view(id string) *signingv1.RequestView {
 			{
 				Id: "lnk_2", Position: 2, Group: 2, Name: "Grace Hopper", Email: "grace@example.com", Status: signingv1.SignerStatus_SIGNER_STATUS_NOTIFIED,
 				Generation: 2, ExpiresAt: ago(-71 * time.Hour),
+				Generations: []*signingv1.LinkGeneration{
+					{
+						Number: 1, Origin: signingv1.LinkOrigin_LINK_ORIGIN_ISSUED, MadeAt: ago(49 * time.Hour), ExpiresAt: ago(3 * time.Hour),
+						End: signingv1.LinkEnd_LINK_END_LAPSED, EndedAt: ago(3 * time.Hour),
+					},
+					{
+						Number: 2, Origin: signingv1.LinkOrigin_LINK_ORIGIN_PLATFORM, MadeAt: ago(time.Hour), ExpiresAt: ago(-71 * time.Hour), Reason: "the mail was lost",
+					},
+				},
 			},
 		},
 		Metadata: map[string]string{"case": "4711"},
@@ -200,6 +209,26 @@ func (p *platform) ReissueLink(_ context.Context, req *signingv1.ReissueLinkRequ
 	}
 	s.Generation++
 	return &signingv1.ReissueLinkResponse{Signer: s}, nil
+}
+
+func (p *platform) Amend(_ context.Context, req *signingv1.AmendRequest) (*signingv1.AmendResponse, error) {
+	v := view(req.GetId())
+	if v == nil {
+		return nil, failure.RequestUnknown
+	}
+	v.Deadline = req.GetDeadline()
+	for _, c := range req.GetSigners() {
+		s, err := seat(req.GetId(), c.GetSigner())
+		if err != nil {
+			return nil, failure.AmendTooLate.WithFields(failure.Field{Path: "signers[0]", Problem: "has signed"})
+		}
+		for _, shown := range v.GetSigners() {
+			if shown.GetId() == s.GetId() && c.Email != nil {
+				shown.Email, shown.Generation = c.GetEmail(), shown.GetGeneration()+1
+			}
+		}
+	}
+	return &signingv1.AmendResponse{Request: v}, nil
 }
 
 func (p *platform) RevokeLink(_ context.Context, req *signingv1.RevokeLinkRequest) (*signingv1.RevokeLinkResponse, error) {
