@@ -11,14 +11,24 @@ import (
 
 // The files, as YAML has them. A nil pointer is a setting left out.
 
-type profilesFile struct {
+// ProfilesFile is what a profiles.yaml says. What it leaves out is nil.
+type ProfilesFile struct {
 	Default  *string                  `yaml:"default"`
 	Rules    *[]ProfileRule           `yaml:"rules"`
 	Profiles map[string]ProfileChange `yaml:"profiles"`
 }
 
+// ReadProfiles reads the text of a profiles.yaml as such, without the layers below it: names are not followed. The error is a Problems.
+func ReadProfiles(file string, data []byte) (ProfilesFile, error) {
+	var f ProfilesFile
+	if d := read(file, data, "profiles.schema.json", &f); len(d.problems) > 0 {
+		return ProfilesFile{}, Problems(d.problems)
+	}
+	return f, nil
+}
+
 func (l *layer) profiles(file string, data []byte) {
-	var f profilesFile
+	var f ProfilesFile
 	d := read(file, data, "profiles.schema.json", &f)
 	defer func() { l.problems = append(l.problems, d.problems...) }()
 	t := l.tenant

@@ -17,15 +17,16 @@ import (
 
 // Commands are what a platform can say. Embed them in the struct that kong parses, and bind a context and an *IO.
 type Commands struct {
-	Send   SendCmd   `cmd:"" help:"Ask people to sign a document."`
-	List   ListCmd   `cmd:"" help:"List the newest requests."`
-	Show   ShowCmd   `cmd:"" help:"Show a request, its signers and all that happened to it."`
-	Watch  WatchCmd  `cmd:"" help:"Follow a request, live, until it is closed."`
-	Amend  AmendCmd  `cmd:"" help:"Change a request while its links are out: addresses, order, deadline, metadata."`
-	Links  LinksCmd  `cmd:"" help:"Issue, reissue and revoke signers' links."`
-	Why    WhyCmd    `cmd:"" help:"Explain who is waited for, why, and what happens next."`
-	State  StateCmd  `cmd:"" help:"Fill Redis again from the record, or prove that it is what the record says."`
-	Doctor DoctorCmd `cmd:"" help:"Check all that a running Countersign stands on; say what to do about what is not well."`
+	Send     SendCmd     `cmd:"" help:"Ask people to sign a document."`
+	List     ListCmd     `cmd:"" help:"List the newest requests."`
+	Show     ShowCmd     `cmd:"" help:"Show a request, its signers and all that happened to it."`
+	Watch    WatchCmd    `cmd:"" help:"Follow a request, live, until it is closed."`
+	Amend    AmendCmd    `cmd:"" help:"Change a request while its links are out: addresses, order, deadline, metadata."`
+	Links    LinksCmd    `cmd:"" help:"Issue, reissue and revoke signers' links."`
+	Profiles ProfilesCmd `cmd:"" help:"Show and change expiration profiles, and which one a request gets."`
+	Why      WhyCmd      `cmd:"" help:"Explain who is waited for, why, and what happens next."`
+	State    StateCmd    `cmd:"" help:"Fill Redis again from the record, or prove that it is what the record says."`
+	Doctor   DoctorCmd   `cmd:"" help:"Check all that a running Countersign stands on; say what to do about what is not well."`
 }
 
 // IO is what a command reads and writes, and what it knows of its surroundings.

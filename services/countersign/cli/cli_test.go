@@ -93,6 +93,7 @@ func serve(e *testscript.Env) string {
 		e.T().Fatal(err)
 	}
 	signingv1.RegisterSigningRequestServiceServer(server, &platform{made: map[string]*signingv1.RequestView{}})
+	signingv1.RegisterProfileServiceServer(server, newProfiles())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		e.T().Fatal(err)

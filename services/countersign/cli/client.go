@@ -79,10 +79,21 @@ func (c Client) trusted() (*x509.CertPool, error) {
 
 // with calls do with the service, and puts what comes back into words.
 func (c Client) with(ctx context.Context, do func(context.Context, signingv1.SigningRequestServiceClient) error) error {
+	return c.connected(func(conn grpc.ClientConnInterface) error {
+		return do(ctx, signingv1.NewSigningRequestServiceClient(conn))
+	})
+}
+
+// withProfiles is with, of the service of expiration profiles.
+func (c Client) withProfiles(ctx context.Context, do func(context.Context, signingv1.ProfileServiceClient) error) error {
+	return c.connected(func(conn grpc.ClientConnInterface) error { return do(ctx, signingv1.NewProfileServiceClient(conn)) })
+}
+
+func (c Client) connected(do func(grpc.ClientConnInterface) error) error {
 	conn, done, err := c.dial()
 	if err != nil {
 		return err
 	}
 	defer done()
-	return c.explain(do(ctx, signingv1.NewSigningRequestServiceClient(conn)))
+	return c.explain(do(conn))
 }

@@ -46,6 +46,7 @@ var nextSteps = map[string]string{
 	"credentials":    "give a key of this tenant that has the scope for this, with --api-key-file FILE (COUNTERSIGN_API_KEY_FILE)",
 	"retry":          "try again in a moment; `countersign doctor` says whether something is not well",
 	"wait":           "wait, then ask again",
+	"reload":         "look at it as it is now, and decide again",
 }
 
 // nextStep returns the next step of a failure.
@@ -55,6 +56,10 @@ func nextStep(f *failure.Error) string {
 		return "name the signer by position, id or address; `countersign show ID` shows them"
 	case f.Is(failure.LinkNotYet):
 		return "wait until the signers before have signed; `countersign why ID` shows who is waited for"
+	case f.Is(failure.ProfileUnknown):
+		return "`countersign profiles list` shows those of this tenant, `countersign profiles versions NAME` what one was"
+	case f.Is(failure.ProfileInUse):
+		return "lead the rules elsewhere first: `countersign profiles rules`"
 	case f.RetryAfter > 0:
 		return fmt.Sprintf("ask again in %s", f.RetryAfter.Round(time.Second))
 	}
