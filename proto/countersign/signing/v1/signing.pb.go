@@ -157,7 +157,7 @@ type SigningRequest struct {
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	// What the signer sees as the name of the document.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
-	// Name of an expiration profile of the tenant; empty is `standard`.
+	// Name of an expiration profile of the tenant; empty is the one that its rules choose, or else its default one.
 	Profile string `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
 	// Name of the source system, a label on rates.
 	Integration string `protobuf:"bytes,4,opt,name=integration,proto3" json:"integration,omitempty"`
