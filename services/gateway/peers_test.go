@@ -99,6 +99,7 @@ func (p *peers) services() map[string]func(grpc.ServiceRegistrar) {
 			tokenv1.RegisterLinkServiceServer(r, links{peers: p})
 			tokenv1.RegisterDirectoryServiceServer(r, directory{peers: p})
 			signingv1.RegisterSigningRequestServiceServer(r, signing{peers: p})
+			signingv1.RegisterProfileServiceServer(r, profiling{})
 		},
 		"identity": func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, identity{peers: p}) },
 		"ceremony": func(r grpc.ServiceRegistrar) { ceremonyv1.RegisterCeremonyServiceServer(r, ceremony{peers: p}) },

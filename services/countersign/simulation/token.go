@@ -307,6 +307,9 @@ func (w *world) platform(r *request) {
 		link := r.asked.GetSeats()[0].GetLinkId()
 		w.in(r, w.upTo(life), func() { w.revoke(r, link) })
 	}
+	if w.oneIn(6) {
+		w.in(r, w.upTo(life), func() { w.reprofile(r) })
+	}
 }
 
 // attempt has somebody do something by a call. Whoever gets no answer calls again.
@@ -368,6 +371,19 @@ func (w *world) reissue(r *request, link string) {
 		_, _, err := links.do(w, r, link, rules.Reissue{Reason: tokenv1.ReissueReason_REISSUE_REASON_PLATFORM}, once)
 		return err
 	})
+}
+
+// reprofile has a profile changed, reaching the links that were sent, in any order and again where one is held.
+func (w *world) reprofile(r *request) {
+	next, _ := w.profile()
+	next.Name, next.Version, next.Assurance = r.asked.GetProfile().GetName(), 1+w.rng.Uint64N(3), r.asked.GetProfile().GetAssurance()
+	reach := tokenv1.ProfileReach_PROFILE_REACH_EXTEND_SENT + tokenv1.ProfileReach(w.rng.IntN(2))
+	for _, seat := range r.asked.GetSeats() {
+		w.attempt(r, func() error {
+			_, _, err := links.do(w, r, seat.GetLinkId(), rules.Reprofile{Profile: next, Reach: reach}, byPlatform())
+			return err
+		})
+	}
 }
 
 func (w *world) revoke(r *request, link string) {
