@@ -40,6 +40,12 @@ func TestEveryFactHasItsMail(t *testing.T) {
 			map[string][]string{graceMail: {link, adaName, "Die Unterschrift kam nicht rechtzeitig."}},
 		},
 		{
+			"token", linkID, &tokenv1.LinkReissued{
+				FromGeneration: 1, Generation: 2, Reason: tokenv1.ReissueReason_REISSUE_REASON_ADDRESS_CHANGED, HolderId: "per_grace", FormerHolderId: "per_ada",
+			}, ada, deliveryv1.Kind_KIND_ADDRESS_CHANGED,
+			map[string][]string{graceMail: {link, title}, adaMail: {title, "go to another address. Links that were sent to this one no longer work."}},
+		},
+		{
 			"identity", "vrf_1", &identityv1.ChallengeStarted{LinkId: linkID, Challenge: &identityv1.Challenge{Id: "chl_1", PersonId: "per_ada"}},
 			&identityv1.Verification{}, deliveryv1.Kind_KIND_CODE,
 			map[string][]string{adaMail: {code}},
@@ -96,6 +102,9 @@ func (w *world) wantMail(name string, m mailbox.Message, kind deliveryv1.Kind, w
 		if !strings.Contains(flat, s) {
 			w.t.Errorf("%s: the mail to %s lacks %q:\n%s", name, m.To[0].Address, s, m.Text)
 		}
+	}
+	if kind == deliveryv1.Kind_KIND_ADDRESS_CHANGED && m.To[0].Address == adaMail && (strings.Contains(flat, site+"/s/") || strings.Contains(flat, graceMail)) {
+		w.t.Errorf("%s: the old address reads of the new link or address:\n%s", name, m.Text)
 	}
 	files := map[string]int{}
 	for _, a := range m.Attachments {
