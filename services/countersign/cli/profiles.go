@@ -116,9 +116,16 @@ func tellProfile(io *IO, p *signingv1.Profile) {
 	}
 	io.print("%s, version %d\n", clean(p.GetName()), p.GetVersion())
 	io.table("  ", [][]string{
-		{"lifetime", span(p.GetLifetime())}, {"grace", span(p.GetGrace())}, {"session", span(p.GetSession())}, {"idle", span(p.GetIdle())},
-		{"reissues", fmt.Sprintf("%d in %s", p.GetReissueLimit(), span(p.GetReissueWindow()))}, {"automatic reissue", yesNo(p.GetAutomaticReissue())},
-		{"assurance", strconv.FormatUint(uint64(p.GetAssurance()), 10)}, {"reminders", p.GetReminders()}, {"escalation", p.GetEscalation()}, {"set by", by},
+		{"lifetime", span(p.GetLifetime())},
+		{"grace", span(p.GetGrace())},
+		{"session", span(p.GetSession())},
+		{"idle", span(p.GetIdle())},
+		{"reissues", fmt.Sprintf("%d in %s", p.GetReissueLimit(), span(p.GetReissueWindow()))},
+		{"automatic reissue", yesNo(p.GetAutomaticReissue())},
+		{"assurance", strconv.FormatUint(uint64(p.GetAssurance()), 10)},
+		{"reminders", p.GetReminders()},
+		{"escalation", p.GetEscalation()},
+		{"set by", by},
 	})
 }
 
