@@ -101,7 +101,7 @@ func TestAmendAddress(t *testing.T) {
 		t.Errorf("back at the old address its first link is %q", code)
 	}
 	w.settled()
-	if events := w.told(view.GetId(), 3); strings.Join(events, " ") != "accepted amended amended" {
+	if events := w.told(view.GetId(), 3); strings.Join(events, ",") != "accepted,amended,amended" {
 		t.Errorf("told %v", events)
 	}
 	w.private(newMail, "she moved")
@@ -368,7 +368,7 @@ func TestDeadline(t *testing.T) {
 	}
 	_, err = w.links.AdmitSigning(t.Context(), admission(ada, "ada's"))
 	refused(t, err, failure.RequestExpired)
-	if events := w.told(view.GetId(), 4); strings.Join(events, " ") != "accepted amended amended expired" {
+	if events := w.told(view.GetId(), 4); strings.Join(events, ",") != "accepted,amended,amended,expired" {
 		t.Errorf("told %v", events)
 	}
 	got, err := w.signing.Create(as(t, tenant), &signingv1.CreateRequest{Request: r})

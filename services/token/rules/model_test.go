@@ -27,7 +27,7 @@ type seatModel struct {
 	out        bool // the message of this generation is out
 	used       bool // a token of this generation opened its session
 	browser    string
-	began      time.Time // the session
+	ends       time.Time // the session, but for grace
 	heldUntil  time.Time
 	over       bool
 	withdrawn  bool
@@ -38,6 +38,7 @@ type seatModel struct {
 	amendments uint32
 	deadline   time.Time // the request's; zero is none
 	holder     string
+	reach      tokenv1.ProfileReach // what the last change of the profile reached
 }
 
 // TestLinkModel has random commands at random times and checks every fact against the spec's words.
@@ -88,12 +89,13 @@ func TestLinkModel(t *testing.T) {
 					m.do(t, rules.MarkSigned{})
 				}
 			},
-			"declined": func(t *rapid.T) { m.rarely(t, rules.MarkDeclined{}) },
-			"close":    func(t *rapid.T) { m.rarely(t, rules.Close{}) },
-			"revoke":   func(t *rapid.T) { m.rarely(t, rules.Revoke{}) },
-			"lapse":    func(t *rapid.T) { m.do(t, rules.Lapse{}) },
-			"deny":     func(t *rapid.T) { m.do(t, rules.Deny{Code: "LINK_USED"}) },
-			"":         m.check,
+			"declined":  func(t *rapid.T) { m.rarely(t, rules.MarkDeclined{}) },
+			"close":     func(t *rapid.T) { m.rarely(t, rules.Close{}) },
+			"revoke":    func(t *rapid.T) { m.rarely(t, rules.Revoke{}) },
+			"lapse":     func(t *rapid.T) { m.do(t, rules.Lapse{}) },
+			"deny":      func(t *rapid.T) { m.do(t, rules.Deny{Code: "LINK_USED"}) },
+			"reprofile": m.reprofile,
+			"":          m.check,
 		})
 	})
 }
@@ -228,6 +230,8 @@ func (m *seatModel) follow(t *rapid.T, fact proto.Message) {
 			t.Fatalf("admitted without a live session at %s", m.now)
 		}
 		m.heldUntil = m.now.Add(2 * time.Minute)
+	case *tokenv1.LinkReprofiled:
+		m.reprofiled(t, f)
 	case *tokenv1.LinkSigned, *tokenv1.LinkDeclined:
 		m.over, m.heldUntil = true, time.Time{}
 	case *tokenv1.LinkClosed:
@@ -254,12 +258,54 @@ func (m *seatModel) unheld(t *rapid.T, fact proto.Message) {
 }
 
 func (m *seatModel) begin(s *tokenv1.Session) {
-	m.browser, m.began, m.unopened = string(s.GetBrowser()), m.now, 0
+	m.browser, m.ends, m.unopened = string(s.GetBrowser()), m.now.Add(m.link.GetProfile().GetSession().AsDuration()), 0
 }
 
 // handsOver makes somebody else the holder, for whom nothing counts of what was before.
 func (m *seatModel) handsOver(to string) {
 	m.holder, m.asked, m.renewed, m.unopened, m.moved = to, nil, nil, 0, m.generation
+}
+
+// reprofile changes the profile as somebody who may do so would, to any other values.
+func (m *seatModel) reprofile(t *rapid.T) {
+	p := proto.CloneOf(m.link.GetProfile())
+	p.Version++
+	p.Lifetime = durationpb.New(rapid.SampledFrom([]time.Duration{time.Second, time.Hour, 30 * day}).Draw(t, "new lifetime"))
+	p.Grace = durationpb.New(rapid.SampledFrom([]time.Duration{0, time.Minute, day}).Draw(t, "new grace"))
+	p.Session = durationpb.New(rapid.SampledFrom([]time.Duration{time.Second, time.Hour, 3 * day}).Draw(t, "new session"))
+	m.reach = rapid.SampledFrom([]tokenv1.ProfileReach{newLinks, extend, allSent}).Draw(t, "reach")
+	m.do(t, rules.Reprofile{Profile: p, Reach: m.reach})
+}
+
+// reprofiled: what is sent becomes shorter only where that was asked for; who is at work is never thrown out; what is over stays over.
+func (m *seatModel) reprofiled(t *rapid.T, f *tokenv1.LinkReprofiled) {
+	m.unheld(t, f)
+	was, expires := m.graceEnd(), f.GetExpiresAt().AsTime()
+	working, expired := m.live(), !m.now.Before(m.expires)
+	if m.reach == newLinks || m.withdrawn || expired && !working {
+		t.Fatalf("reach %v, withdrawn %t, expired %t: %v", m.reach, m.withdrawn, expired, f)
+	}
+	if m.reach == extend && (expires.Before(m.expires) || expires.Add(f.GetProfile().GetGrace().AsDuration()).Before(was)) {
+		t.Fatalf("extended from %s to %s", m.expires, expires)
+	}
+	if !working && expires.Before(m.now) {
+		t.Fatalf("expires at %s, in the past", expires)
+	}
+	end := m.ends
+	if was.Before(end) {
+		end = was
+	}
+	m.expires, m.link.Profile = expires, f.GetProfile()
+	if f.GetSessionEndsAt() != nil {
+		m.ends = f.GetSessionEndsAt().AsTime()
+	}
+	if now := m.graceEnd(); working && (m.ends.Before(end) || now.Before(end)) {
+		t.Fatalf("a session that went on until %s ends at %s or %s", end, m.ends, now)
+	}
+}
+
+func (m *seatModel) graceEnd() time.Time {
+	return m.expires.Add(m.link.GetProfile().GetGrace().AsDuration())
 }
 
 func (m *seatModel) reissued(t *rapid.T, f *tokenv1.LinkReissued) {
@@ -304,8 +350,7 @@ func (m *seatModel) rotate(t *rapid.T, generation uint32, expires time.Time) {
 
 // live says whether the session goes on: until its own end or the end of grace (spec 2.4).
 func (m *seatModel) live() bool {
-	p := m.link.GetProfile()
-	return m.browser != "" && !m.over && m.now.Before(m.began.Add(p.GetSession().AsDuration())) && m.now.Before(m.expires.Add(p.GetGrace().AsDuration()))
+	return m.browser != "" && !m.over && m.now.Before(m.ends) && m.now.Before(m.graceEnd())
 }
 
 func count(times []time.Time, now time.Time) int {

@@ -6,7 +6,7 @@ import (
 )
 
 // phrases say what an event of each kind means where nothing in it changes the words.
-var phrases = map[string]string{
+var phrases = map[string]string{ //nolint:gosec // words about tokens, no token (G101)
 	"cs.request.created":            "The request was accepted.",
 	"cs.request.progressed":         "One signer is done; others are still to sign.",
 	"cs.request.completed":          "Everybody has signed.",
