@@ -141,7 +141,7 @@ func TestTamperedLog(t *testing.T) {
 		words []string
 	}{
 		"changed": {func(raws [][]byte) [][]byte {
-			raws[2] = bytes.Replace(raws[2], []byte(`"gen":1`), []byte(`"gen":2`), 1)
+			raws[2] = bytes.Replace(raws[2], []byte(`"svc":"countersign/`), []byte(`"svc":"elsewhere/`), 1) // every leaf has it
 			return raws
 		}, []string{"leaf 4 does not follow"}},
 		"taken out":    {func(raws [][]byte) [][]byte { return append(raws[:4:4], raws[5:]...) }, []string{"leaf 5 says it is 6"}},

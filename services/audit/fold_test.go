@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"crypto/rand"
 	"slices"
 	"strings"
@@ -127,6 +128,12 @@ func TestRestarted(t *testing.T) {
 	}
 	n[0] += w.life("req_1")
 	w.NATS.Restart()
+	eventlogtest.Eventually(t, "the server is back", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err := w.JS.AccountInfo(ctx)
+		return err == nil
+	})
 	n[1] += w.life("req_2")
 	w.wantOnce("req_1", n[0])
 	w.wantOnce("req_2", n[1])
