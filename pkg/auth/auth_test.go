@@ -13,7 +13,9 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -184,6 +186,15 @@ func (echo) StreamingOutputCall(_ *testgrpc.StreamingOutputCallRequest, s grpc.S
 	return s.Send(&testgrpc.StreamingOutputCallResponse{Payload: tell(s.Context())})
 }
 
+// FullDuplexCall goes on until it may not.
+func (echo) FullDuplexCall(s grpc.BidiStreamingServer[testgrpc.StreamingOutputCallRequest, testgrpc.StreamingOutputCallResponse]) error {
+	if err := s.Send(&testgrpc.StreamingOutputCallResponse{Payload: tell(s.Context())}); err != nil {
+		return err
+	}
+	<-s.Context().Done()
+	return s.Context().Err()
+}
+
 func serve(t *testing.T, a auth.Authenticator) *grpc.ClientConn {
 	t.Helper()
 	server := grpc.NewServer(grpc.UnaryInterceptor(auth.UnaryServer(a)), grpc.StreamInterceptor(auth.StreamServer(a)))
@@ -302,5 +313,37 @@ func TestACallerIsLoggedWithoutScopes(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("call", "caller", auth.Caller{ID: "k", Tenant: "acme", Scopes: []string{"a:b"}, Kind: auth.Platform})
 	if s := out.String(); strings.Contains(s, "a:b") || !strings.Contains(s, `"tenant":"acme"`) {
 		t.Errorf("got %s", s)
+	}
+}
+
+// TestAStreamEndsWithItsKey: a key that is taken out ends the streams that were opened by it, and no other.
+func TestAStreamEndsWithItsKey(t *testing.T) {
+	t.Parallel()
+	var gone atomic.Bool
+	conn := serve(t, auth.Func(func(_ context.Context, e auth.Evidence) (auth.Caller, error) {
+		if e.Authorization == "first" && gone.Load() {
+			return auth.Caller{}, failure.Unauthenticated
+		}
+		return auth.Caller{ID: e.Authorization, Tenant: "acme", Kind: auth.Platform}, nil
+	}))
+	open := func(key string) grpc.BidiStreamingClient[testgrpc.StreamingOutputCallRequest, testgrpc.StreamingOutputCallResponse] {
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "authorization", key), 30*time.Second)
+		t.Cleanup(cancel)
+		s, err := testgrpc.NewTestServiceClient(conn).FullDuplexCall(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first, second := open("first"), open("second")
+	gone.Store(true)
+	if _, err := first.Recv(); !errors.Is(failure.From(err), failure.Unauthenticated) {
+		t.Errorf("the stream of the key that is gone ends with %v", err)
+	}
+	if err := second.Context().Err(); err != nil {
+		t.Errorf("the other stream: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -261,4 +262,50 @@ func FuzzParseKey(f *testing.F) {
 			t.Errorf("id %q of %q", id, in)
 		}
 	})
+}
+
+// TestAKeyComesAndGoesWhileItIsFollowed: without a restart a new key is known within seconds, and one that was taken out is refused; a
+// damaged file changes nothing.
+func TestAKeyComesAndGoesWhileItIsFollowed(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	first, firstKey := generate(t, acme())
+	second, secondKey := generate(t, acme())
+	writeKeys(t, path, firstKey)
+	ring, err := LoadKeyring(path, pepper, func() time.Time { return noon })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- ring.Follow(ctx, slog.New(slog.DiscardHandler)) }()
+	known := func(plain string) bool {
+		_, err := ring.Authenticate(ctx, Evidence{Authorization: "Bearer " + plain})
+		return err == nil
+	}
+	becomes := func(what string, first1, second1 bool) {
+		t.Helper()
+		deadline := time.After(30 * time.Second)
+		for known(first) != first1 || known(second) != second1 {
+			select {
+			case <-deadline:
+				t.Fatalf("not soon: %s", what)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	writeKeys(t, path, firstKey, secondKey)
+	becomes("a second key", true, true)
+	if err := os.WriteFile(path, []byte("keys: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Reload(); err == nil || !known(first) || !known(second) {
+		t.Errorf("damaged: %v", err)
+	}
+	writeKeys(t, path, secondKey)
+	becomes("the first key is gone", false, true)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	// goccy/go-yaml names line and column of what it refuses, and reads JSON as well.
 	"github.com/goccy/go-yaml"
 
+	"countersign.dev/pkg/clock"
 	"countersign.dev/pkg/failure"
 )
 
@@ -29,7 +32,11 @@ type Keyring struct {
 	pepper []byte
 	now    func() time.Time
 	keys   atomic.Pointer[map[string]knownKey]
+	read   atomic.Pointer[[]byte] // the file as it was last read, good or not
 }
+
+// followEvery is how often Follow looks at the file: how long a key that was taken out is still good.
+const followEvery = 2 * time.Second
 
 type knownKey struct {
 	Key
@@ -55,18 +62,58 @@ func LoadKeyring(path string, pepper []byte, now func() time.Time) (*Keyring, er
 	return k, nil
 }
 
+// Follow reads the file again when it has changed, within seconds, until ctx ends. Of a file that cannot be used it tells log, once,
+// and the keys from before stay known.
+func (k *Keyring) Follow(ctx context.Context, log *slog.Logger) error {
+	away := false
+	return clock.Every(ctx, followEvery, func() error {
+		data, err := k.content()
+		if err != nil {
+			if !away {
+				log.ErrorContext(ctx, "the file of API keys was not read; those from before stay", "error", err)
+			}
+			away = true
+			return nil
+		}
+		away = false
+		if last := k.read.Load(); last != nil && bytes.Equal(*last, data) {
+			return nil
+		}
+		if err := k.take(data); err != nil {
+			log.ErrorContext(ctx, "the file of API keys is damaged; those from before stay", "error", err)
+			return nil
+		}
+		log.InfoContext(ctx, "the file of API keys was read again", "keys", k.Len())
+		return nil
+	})
+}
+
 // Reload reads the file again: a key added is known, one taken out is refused from then on. After an error the keys from
 // before stay known.
 func (k *Keyring) Reload() error {
+	data, err := k.content()
+	if err != nil {
+		return err
+	}
+	return k.take(data)
+}
+
+func (k *Keyring) content() ([]byte, error) {
 	f, err := os.Open(k.path)
 	if err != nil {
-		return fmt.Errorf("auth: open the file of API keys: %w", err)
+		return nil, fmt.Errorf("auth: open the file of API keys: %w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
-		return fmt.Errorf("auth: read the file of API keys: %w", err)
+		return nil, fmt.Errorf("auth: read the file of API keys: %w", err)
 	}
+	return data, nil
+}
+
+// take makes the keys in data those that are known.
+func (k *Keyring) take(data []byte) error {
+	k.read.Store(&data)
 	if len(data) > maxKeyFile {
 		return fmt.Errorf("auth: %s is larger than %d bytes", k.path, maxKeyFile)
 	}

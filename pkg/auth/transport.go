@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -28,15 +29,46 @@ func UnaryServer(a Authenticator) grpc.UnaryServerInterceptor {
 	}
 }
 
-// StreamServer is UnaryServer for streams.
+// StreamServer is UnaryServer for streams. A platform whose credentials are no longer good, such as a key that was taken out, loses its
+// streams within seconds: their context ends.
 func StreamServer(a Authenticator) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		ctx, err := enter(ss.Context(), a, info.FullMethod)
 		if err != nil {
 			return err
 		}
-		return next(srv, &stream{ss, ctx})
+		ctx, done := whileGood(ctx, a, grpcEvidence(ctx))
+		defer done()
+		err = next(srv, &stream{ss, ctx})
+		if err != nil && errors.Is(context.Cause(ctx), failure.Unauthenticated) {
+			return failure.Unauthenticated
+		}
+		return err
 	}
+}
+
+// whileGood returns a context that ends, because of failure.Unauthenticated, once a platform would no longer be let in. Others are who
+// they are.
+func whileGood(ctx context.Context, a Authenticator, e Evidence) (context.Context, func()) {
+	if From(ctx).Kind != Platform {
+		return ctx, func() {}
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	go func() {
+		again := time.NewTicker(followEvery)
+		defer again.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-again.C:
+			}
+			if _, err := identify(ctx, a, e); failure.From(err) != nil {
+				end(failure.Unauthenticated)
+			}
+		}
+	}()
+	return ctx, func() { end(nil) }
 }
 
 type stream struct {
@@ -112,7 +144,9 @@ func HTTP(a Authenticator, refuse func(http.ResponseWriter, *http.Request, error
 			refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(With(r.Context(), c)))
+		ctx, done := whileGood(With(r.Context(), c), a, httpEvidence(r))
+		defer done()
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

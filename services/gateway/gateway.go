@@ -30,7 +30,6 @@ import (
 	"google.golang.org/grpc"
 
 	"countersign.dev/pkg/auth"
-	"countersign.dev/pkg/clock"
 	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/host"
 	"countersign.dev/pkg/limit"
@@ -45,9 +44,6 @@ import (
 
 // Name is the service's name.
 const Name = "gateway"
-
-// keysReload is how often the file of API keys is read again, so that a key taken out is refused soon.
-const keysReload = 30 * time.Second
 
 // Config is how the gateway is reached. The zero value listens nowhere; kong fills the defaults.
 type Config struct {
@@ -189,18 +185,13 @@ func (s *Service) dial() (*grpc.ClientConn, error) {
 // Register does nothing: no other service asks the gateway.
 func (s *Service) Register(grpc.ServiceRegistrar) {}
 
-// Run follows the file of API keys until ctx ends. A damaged file is reported, and the keys from before stay.
+// Run follows the file of API keys until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	if s.keys == nil {
 		<-ctx.Done()
 		return nil
 	}
-	return clock.Every(ctx, keysReload, func() error {
-		if err := s.keys.Reload(); err != nil {
-			s.h.Logger.ErrorContext(ctx, "the file of API keys was not read; those from before stay", "error", err)
-		}
-		return nil
-	})
+	return s.keys.Follow(ctx, s.h.Logger)
 }
 
 // platforms lets platforms in by API key, and callers on loopback without one as tenant demo.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 
+	"golang.org/x/sync/errgroup"
+
 	"countersign.dev/pkg/auth"
 	"countersign.dev/pkg/host"
 	"countersign.dev/pkg/rpc"
@@ -18,16 +20,17 @@ type PublicConfig struct {
 	APIKeys string `help:"File of platforms' API keys; without it only loopback is served, as tenant demo." type:"existingfile" env:"COUNTERSIGN_API_KEYS" name:"api-keys"`
 }
 
-// PlatformAuth lets platforms in by API key, and callers on loopback without one as tenant demo.
-func PlatformAuth(h *host.Host, keyFile string) (auth.Authenticator, error) {
+// platformAuth lets platforms in by API key, and callers on loopback without one as tenant demo. follow keeps the keys as their file
+// has them, until its context ends.
+func platformAuth(h *host.Host, keyFile string) (who auth.Authenticator, follow func(context.Context) error, err error) {
 	if keyFile == "" {
-		return auth.Loopback(), nil
+		return auth.Loopback(), func(context.Context) error { return nil }, nil
 	}
 	keyring, err := auth.LoadKeyring(keyFile, h.Keys.Derive("cs.apikey.v1", 32), nowOf(h))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return auth.FirstOf(keyring, auth.Loopback()), nil
+	return auth.FirstOf(keyring, auth.Loopback()), func(ctx context.Context) error { return keyring.Follow(ctx, h.Logger) }, nil
 }
 
 // Public returns the server for platforms, and the address it listens on.
@@ -35,11 +38,12 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 	if err := auth.CheckListener(c.GRPC, c.APIKeys != ""); err != nil {
 		return server.Component{}, "", err
 	}
-	who, err := PlatformAuth(h, c.APIKeys)
+	who, follow, err := platformAuth(h, c.APIKeys)
 	if err != nil {
 		return server.Component{}, "", err
 	}
 	scope := "/" + signingv1.SigningRequestService_ServiceDesc.ServiceName + "/"
+	links := "/" + signingv1.LinkService_ServiceDesc.ServiceName + "/"
 	profile := "/" + signingv1.ProfileService_ServiceDesc.ServiceName + "/"
 	public, err := rpc.NewServer(rpc.Options{
 		Auth: who, Telemetry: h.Telemetry, Public: true, Reflection: true,
@@ -47,6 +51,7 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 		Scopes: map[string]string{
 			scope: auth.RequestsRead, scope + "Create": auth.RequestsWrite, scope + "Cancel": auth.RequestsWrite, scope + "Amend": auth.RequestsWrite,
 			scope + "ReissueLink": auth.LinksReissue, scope + "RevokeLink": auth.LinksReissue, scope + "IssueLink": auth.LinksReissue,
+			links: auth.RequestsRead, links + "IssueLinks": auth.LinksReissue,
 			profile: auth.RequestsRead, profile + "SetProfile": auth.ConfigWrite, profile + "RetireProfile": auth.ConfigWrite,
 			profile + "SetProfileRules": auth.ConfigWrite,
 		},
@@ -59,5 +64,11 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 	if err != nil {
 		return server.Component{}, "", fmt.Errorf("token: listen for platforms: %w", err)
 	}
-	return server.Component{Name: "grpc", Run: func(ctx context.Context) error { return public.Serve(ctx, l) }}, l.Addr().String(), nil
+	run := func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return follow(ctx) })
+		g.Go(func() error { return public.Serve(ctx, l) })
+		return g.Wait()
+	}
+	return server.Component{Name: "grpc", Run: run}, l.Addr().String(), nil
 }

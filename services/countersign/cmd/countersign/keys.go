@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -22,8 +23,9 @@ import (
 
 // keysCommand makes the secrets of a deployment.
 type keysCommand struct {
-	Make keysMake `cmd:"" help:"Make the keys of a deployment, once. Needs no server."`
-	API  keysAPI  `cmd:"" name:"api" help:"Make an API key for a platform, and print it this once."`
+	Make   keysMake   `cmd:"" help:"Make the keys of a deployment, once. Needs no server."`
+	API    keysAPI    `cmd:"" name:"api" help:"Make an API key for a platform, and print it this once. It is good within seconds."`
+	Revoke keysRevoke `cmd:"" help:"Take an API key back, within seconds."`
 }
 
 // keysMake makes what has to be there before any server starts.
@@ -79,13 +81,9 @@ func (c *keysAPI) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	var file auth.KeyFile
-	text, err := os.ReadFile(c.File)
-	if err == nil {
-		err = yaml.UnmarshalWithOptions(text, &file, yaml.Strict())
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read %s: %w", c.File, err)
+	file, err := readKeyFile(c.File)
+	if err != nil {
+		return err
 	}
 	plain, entry, err := auth.GenerateKey(ring.Derive("cs.apikey.v1", 32), clock.System().Now(""),
 		auth.NewKey{Tenant: c.Tenant, Name: c.Name, Scopes: c.Scope, Life: c.Life, AllowIPs: c.From})
@@ -115,4 +113,40 @@ func writeKeyFile(path string, file auth.KeyFile) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// keysRevoke takes an API key back.
+type keysRevoke struct {
+	ID   string `arg:"" help:"The key's id: the 10 characters behind csk_live_."`
+	File string `help:"File of API keys." default:"data/api-keys.yaml" env:"COUNTERSIGN_API_KEYS" type:"path"`
+}
+
+// Run takes the key out of the file. A running Countersign refuses it within seconds, and ends the streams that were opened by it.
+func (c *keysRevoke) Run(out *cli.IO) error {
+	file, err := readKeyFile(c.File)
+	if err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(file.Keys), func(k auth.Key) bool { return k.ID == c.ID })
+	if len(left) == len(file.Keys) {
+		return fmt.Errorf("%s has no key with the id %q", c.File, c.ID)
+	}
+	file.Keys = left
+	if err := writeKeyFile(c.File, file); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out.Err, "%s is taken back; it opens nothing more within seconds.\n", c.ID)
+	return err
+}
+
+// readKeyFile reads a file of API keys; one that is not there has none.
+func readKeyFile(path string) (file auth.KeyFile, err error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = yaml.UnmarshalWithOptions(text, &file, yaml.Strict())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return file, fmt.Errorf("read %s: %w", path, err)
+	}
+	return file, nil
 }

@@ -78,6 +78,16 @@ func TestAnAPIKeyOpens(t *testing.T) {
 	if err != nil || caller.Tenant != "acme" || !caller.Has(auth.RequestsRead) || caller.Has(auth.RequestsWrite) {
 		t.Errorf("%+v, %v", caller, err)
 	}
+	revoke := keysRevoke{ID: caller.ID, File: c.File}
+	if err := revoke.Run(&cli.IO{Out: &out, Err: &notes}); err != nil {
+		t.Fatal(err)
+	}
+	if err := known.Reload(); err != nil || known.Len() != 1 {
+		t.Errorf("after one was taken back: %v, %d keys", err, known.Len())
+	}
+	if err := revoke.Run(&cli.IO{Out: &out, Err: &notes}); err == nil {
+		t.Error("a key that is not there was taken back")
+	}
 	c.Life = 10_000 * time.Hour
 	if err := c.Run(&cli.IO{Out: &out, Err: &notes}); err == nil {
 		t.Error("a key for more than a year")
