@@ -30,6 +30,35 @@ func Sweep[S proto.Message](ctx context.Context, a *Aggregate[S], filter, prefix
 		}
 	}
 	slices.Sort(subjects)
+	return a.newest(ctx, subjects, func(subject string, v version[S]) error {
+		_, _, k, err := ParseSubject(subject)
+		if err != nil {
+			return err
+		}
+		return visit(k, v.state, v.sequence)
+	})
+}
+
+// ReadMany returns aggregates for showing, in the order of keys and in as few trips as is decent: from any replica, up to a moment old.
+// The zero state where there is none.
+func (a *Aggregate[S]) ReadMany(ctx context.Context, keys []Key) ([]S, error) {
+	states, subjects, places := make([]S, len(keys)), make([]string, len(keys)), make(map[string]int, len(keys))
+	for i, k := range keys {
+		if err := k.Validate(); err != nil {
+			return nil, err
+		}
+		subjects[i] = FactSubject(a.service, k)
+		states[i], places[subjects[i]] = zero[S](), i
+	}
+	err := a.newest(ctx, subjects, func(subject string, v version[S]) error {
+		states[places[subject]] = v.state
+		return nil
+	})
+	return states, err
+}
+
+// newest visits the newest message of each subject that has one, a page at a time.
+func (a *Aggregate[S]) newest(ctx context.Context, subjects []string, visit func(subject string, v version[S]) error) error {
 	for page := range slices.Chunk(subjects, sweepPage) {
 		messages, err := jetstreamext.GetLastMsgsFor(ctx, a.log.js, a.log.name, page)
 		if err != nil {
@@ -42,15 +71,11 @@ func Sweep[S proto.Message](ctx context.Context, a *Aggregate[S], filter, prefix
 			if err != nil {
 				return fmt.Errorf("eventlog: read a page of %s: %w", a.log.name, err)
 			}
-			_, _, k, err := ParseSubject(m.Subject)
-			if err != nil {
-				return err
-			}
 			v, err := a.decode(Entry{Sequence: m.Sequence, Data: m.Data})
 			if err != nil {
 				return err
 			}
-			if err := visit(k, v.state, v.sequence); err != nil {
+			if err := visit(m.Subject, v); err != nil {
 				return err
 			}
 		}

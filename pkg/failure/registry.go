@@ -44,6 +44,8 @@ var (
 	ReissueLimit     = add(Error{Code: "REISSUE_LIMIT", Kind: codes.ResourceExhausted, HTTP: 429, Text: "New links were asked for too often. The sender can send you one.", Next: "ask-sender", Expected: 24 * time.Hour})
 	ReissueUnproved  = add(Error{Code: "REISSUE_UNPROVED", Kind: codes.PermissionDenied, HTTP: 403, Text: "Please confirm that this mailbox is yours before a new link is made.", Next: "verify", Expected: time.Minute})
 
+	CursorGone = add(Error{Code: "CURSOR_GONE", Kind: codes.OutOfRange, HTTP: 410, Text: "The record no longer reaches back to this cursor.", Next: "reload"})
+
 	SessionUnknown = add(Error{Code: "SESSION_UNKNOWN", Kind: codes.Unauthenticated, HTTP: 401, Text: "Please open the link in your message again.", Next: "check-address"})
 	FormStale      = add(Error{Code: "FORM_STALE", Kind: codes.PermissionDenied, HTTP: 403, Text: "This page is no longer good for that. Please load it again.", Next: "retry"})
 	SessionExpired = add(Error{Code: "SESSION_EXPIRED", Kind: codes.Unauthenticated, HTTP: 401, Text: "Your session has ended. What you did so far is kept.", Next: "reissue", Expected: time.Minute})

@@ -100,6 +100,7 @@ func (p *peers) services() map[string]func(grpc.ServiceRegistrar) {
 			tokenv1.RegisterDirectoryServiceServer(r, directory{peers: p})
 			signingv1.RegisterSigningRequestServiceServer(r, signing{peers: p})
 			signingv1.RegisterProfileServiceServer(r, profiling{})
+			signingv1.RegisterLinkServiceServer(r, linking{})
 		},
 		"identity": func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, identity{peers: p}) },
 		"ceremony": func(r grpc.ServiceRegistrar) { ceremonyv1.RegisterCeremonyServiceServer(r, ceremony{peers: p}) },

@@ -180,7 +180,7 @@ func (s *Service) reintroduce(ctx context.Context, tenant string, v *signingv1.S
 	if err != nil {
 		return err
 	}
-	if err := s.explain(ctx, link, v); err != nil {
+	if err := s.explain(ctx, link, v.GetGenerations()); err != nil {
 		return err
 	}
 	return s.named(ctx, tenant, v)

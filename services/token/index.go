@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,22 +55,59 @@ func (x *index) add(ctx context.Context, tenant, id string, accepted time.Time) 
 
 // list returns the ids of up to size requests from the offset on, newest first. Without Redis it is refused with Unavailable.
 func (x *index) list(ctx context.Context, tenant string, offset, size int64) ([]string, error) {
-	whole, err := x.whole(ctx, tenant)
-	if err != nil {
-		return nil, errors.Join(failure.Unavailable, err)
-	}
-	if !whole {
-		// Whoever asks meanwhile waits for the same list, whoever of them leaves.
-		_, err, _ := x.making.Do(tenant, func() (any, error) { return nil, x.rebuild(context.WithoutCancel(ctx), tenant) })
-		if err != nil {
-			return nil, err
-		}
+	if err := x.ready(ctx, tenant); err != nil {
+		return nil, err
 	}
 	ids, err := x.rdb.ZRevRange(ctx, indexKey(tenant), offset, offset+size-1).Result()
 	if err != nil {
 		return nil, errors.Join(failure.Unavailable, fmt.Errorf("token: list: %w", err))
 	}
 	return ids, nil
+}
+
+// from returns up to size requests from a place in the list on, that one included where it is there: newest first, those of one
+// millisecond by id, the highest first. No id means the beginning. Without Redis it is refused with Unavailable.
+func (x *index) from(ctx context.Context, tenant string, accepted int64, id string, size int) ([]redis.Z, error) {
+	if err := x.ready(ctx, tenant); err != nil {
+		return nil, err
+	}
+	newest := "+inf"
+	if id != "" {
+		newest = strconv.FormatInt(accepted, 10)
+	}
+	var found []redis.Z
+	for offset := int64(0); ; {
+		page, err := x.rdb.ZRevRangeByScoreWithScores(ctx, indexKey(tenant), &redis.ZRangeBy{Min: "-inf", Max: newest, Offset: offset, Count: int64(size)}).Result()
+		if err != nil {
+			return nil, errors.Join(failure.Unavailable, fmt.Errorf("token: list: %w", err))
+		}
+		offset += int64(len(page))
+		for _, z := range page {
+			if id != "" && int64(z.Score) == accepted && z.Member.(string) > id { //nolint:errcheck,forcetypeassert // what Redis returns
+				continue
+			}
+			if found = append(found, z); len(found) == size {
+				return found, nil
+			}
+		}
+		if len(page) < size {
+			return found, nil
+		}
+	}
+}
+
+// ready makes the list unless it is there.
+func (x *index) ready(ctx context.Context, tenant string) error {
+	whole, err := x.whole(ctx, tenant)
+	if err != nil {
+		return errors.Join(failure.Unavailable, err)
+	}
+	if whole {
+		return nil
+	}
+	// Whoever asks meanwhile waits for the same list, whoever of them leaves.
+	_, err, _ = x.making.Do(tenant, func() (any, error) { return nil, x.rebuild(context.WithoutCancel(ctx), tenant) })
+	return err
 }
 
 // whole tells whether the list has all requests.

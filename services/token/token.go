@@ -80,6 +80,11 @@ type Service struct {
 	timers   *timer.Timers
 	cache    *hotstate.Cache
 	index    *index
+	log      *eventlog.Log
+	cursors  cursors
+	watches  watches
+	beat     time.Duration // how long a watch is silent at most
+	lines    chan struct{} // has a place for each line of a batch that is in hand
 	outcomes jetstream.JetStream
 	ceremony ceremonyv1.CeremonyServiceClient
 	identity identityv1.IdentityServiceClient
@@ -115,7 +120,14 @@ func New(ctx context.Context, h *host.Host, tenants *config.Config) (*Service, e
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{h: h, tenants: tenants, contract: contract, vault: v, timers: timers, outcomes: log.JetStream()}
+	sealed, err := newCursors(h.Keys)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		h: h, tenants: tenants, contract: contract, vault: v, timers: timers, outcomes: log.JetStream(),
+		log: log, cursors: sealed, beat: watchBeat, lines: make(chan struct{}, linesOfAll),
+	}
 	for peer, use := range map[string]func(grpc.ClientConnInterface){
 		"ceremony": func(c grpc.ClientConnInterface) { s.ceremony = ceremonyv1.NewCeremonyServiceClient(c) },
 		"identity": func(c grpc.ClientConnInterface) { s.identity = identityv1.NewIdentityServiceClient(c) },
@@ -148,6 +160,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
 	signingv1.RegisterSigningRequestServiceServer(r, signingServer{s: s})
 	signingv1.RegisterProfileServiceServer(r, profileServer{s: s})
+	signingv1.RegisterLinkServiceServer(r, platformLinkServer{s: s})
 }
 
 // Run hears and fires until ctx ends, and finishes what is in hand.

@@ -102,7 +102,7 @@ func (s *Service) signerView(ctx context.Context, r *tokenv1.Request, seat *toke
 		holder = seat.GetPersonId()
 	}
 	v.Holder, v.Generations = holder, lineage(link)
-	if err := s.explain(ctx, link, v); err != nil {
+	if err := s.explain(ctx, link, v.GetGenerations()); err != nil {
 		return nil, err
 	}
 	return v, s.named(ctx, r.GetTenant(), v)
@@ -125,9 +125,9 @@ func lineage(link *tokenv1.Link) []*signingv1.LinkGeneration {
 }
 
 // explain adds what the platform said about generations of a link, as far as the vault still has it.
-func (s *Service) explain(ctx context.Context, link *tokenv1.Link, v *signingv1.SignerView) error {
+func (s *Service) explain(ctx context.Context, link *tokenv1.Link, generations []*signingv1.LinkGeneration) error {
 	for _, g := range link.GetLineage() {
-		for _, shown := range v.GetGenerations() {
+		for _, shown := range generations {
 			if shown.GetNumber() != g.GetNumber() {
 				continue
 			}

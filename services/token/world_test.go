@@ -59,6 +59,8 @@ type world struct {
 	directory tokenv1.DirectoryServiceClient
 	signing   signingv1.SigningRequestServiceClient
 	profiles  signingv1.ProfileServiceClient
+	platform  signingv1.LinkServiceClient
+	service   *token.Service
 	peers     *peers
 }
 
@@ -109,6 +111,7 @@ func startOn(t *testing.T, rdb redis.UniversalClient) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.service = s
 	w.Serve(token.Name, s.Register)
 	w.Run(s)
 	conn, err := w.Host("gateway").Peers.Dial(token.Name)
@@ -117,6 +120,7 @@ func startOn(t *testing.T, rdb redis.UniversalClient) *world {
 	}
 	w.links, w.directory = tokenv1.NewLinkServiceClient(conn), tokenv1.NewDirectoryServiceClient(conn)
 	w.signing, w.profiles = signingv1.NewSigningRequestServiceClient(conn), signingv1.NewProfileServiceClient(conn)
+	w.platform = signingv1.NewLinkServiceClient(conn)
 	return w
 }
 

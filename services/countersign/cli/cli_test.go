@@ -94,6 +94,7 @@ func serve(e *testscript.Env) string {
 	}
 	signingv1.RegisterSigningRequestServiceServer(server, &platform{made: map[string]*signingv1.RequestView{}})
 	signingv1.RegisterProfileServiceServer(server, newProfiles())
+	signingv1.RegisterLinkServiceServer(server, &linkage{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		e.T().Fatal(err)

@@ -89,6 +89,11 @@ func (c Client) withProfiles(ctx context.Context, do func(context.Context, signi
 	return c.connected(func(conn grpc.ClientConnInterface) error { return do(ctx, signingv1.NewProfileServiceClient(conn)) })
 }
 
+// withLinks is with, of the service of links.
+func (c Client) withLinks(ctx context.Context, do func(context.Context, signingv1.LinkServiceClient) error) error {
+	return c.connected(func(conn grpc.ClientConnInterface) error { return do(ctx, signingv1.NewLinkServiceClient(conn)) })
+}
+
 func (c Client) connected(do func(grpc.ClientConnInterface) error) error {
 	conn, done, err := c.dial()
 	if err != nil {

@@ -9,11 +9,14 @@ import (
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
 )
 
-// LinksCmd acts on links.
+// LinksCmd shows links and acts on them.
 type LinksCmd struct {
-	Issue   IssueCmd   `cmd:"" help:"Print one more link of a signer, to hand over yourself."`
-	Reissue ReissueCmd `cmd:"" help:"Send a signer a new link; the one before never works again."`
-	Revoke  RevokeCmd  `cmd:"" help:"Withdraw a signer's link until it is reissued."`
+	Get     LinkGetCmd   `cmd:"" help:"Show a link and how its generations came and went."`
+	List    LinkListCmd  `cmd:"" help:"List the signers' links."`
+	Watch   LinkWatchCmd `cmd:"" help:"Follow what happens to links, live."`
+	Issue   IssueCmd     `cmd:"" help:"Print one more link of a signer, or of each line of a file, to hand over yourself."`
+	Reissue ReissueCmd   `cmd:"" help:"Send a signer a new link; the one before never works again."`
+	Revoke  RevokeCmd    `cmd:"" help:"Withdraw a signer's link until it is reissued."`
 }
 
 // Seat names a signer of a request.
@@ -42,7 +45,12 @@ func (s Seat) find(ctx context.Context, client signingv1.SigningRequestServiceCl
 // IssueCmd prints a fresh link.
 type IssueCmd struct {
 	Client `embed:""`
-	Seat   `embed:""`
+
+	ID       string `arg:"" optional:"" help:"The request, req_..." name:"id"`
+	Signer   string `arg:"" optional:"" help:"The signer: position (1 is the first), id (lnk_...) or address." name:"signer"`
+	File     string `help:"Issue a link for each line of this file instead; - is standard input." placeholder:"FILE"`
+	Key      string `help:"Repeating the call with the same key gives the same link again." name:"idempotency-key" placeholder:"TEXT"`
+	Patience `embed:""`
 
 	PublicURL string `help:"Where signers reach Countersign; the link begins with it." default:"http://127.0.0.1:8080" env:"COUNTERSIGN_PUBLIC_URL" name:"public-url"`
 }
@@ -52,9 +60,15 @@ func (c *IssueCmd) Help() string {
 	return `Whoever has the link can open it, so give it to the signer and to nobody else. Links sent before go on working until one of them is
 opened. --json prints its path alone, since the server does not know under which name signers reach it.
 
+A line of --file is {"id": "req_...", "signer": "1", "idempotency_key": "row-17"}; tens of thousands may go in one file. Each is answered:
+its key and its link on standard output, or on standard error why not, and the exit status is 1 where any was refused. The same file again
+gives the same links.
+
 Examples:
   countersign links issue req_Zb3... 1
-  countersign links issue req_Zb3... ada@example.com --public-url https://sign.example.com`
+  countersign links issue req_Zb3... ada@example.com --public-url https://sign.example.com
+  countersign links issue --file lines.jsonl > links.tsv
+  ... | countersign links issue --file - --json`
 }
 
 // Run issues.
@@ -63,12 +77,18 @@ func (c *IssueCmd) Run(ctx context.Context, io *IO) error {
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
 		return usage("give for example --public-url https://sign.example.com", "--public-url %q is no web address", c.PublicURL)
 	}
+	switch {
+	case c.File != "" && c.ID == "":
+		return c.batch(ctx, io, base)
+	case c.File != "" || c.Signer == "":
+		return usage("name both, as in `countersign links issue req_... 1`; or give --file alone", "a link is issued for a request and a signer, or for each line of a file")
+	}
 	return c.with(ctx, func(ctx context.Context, client signingv1.SigningRequestServiceClient) error {
-		signer, err := c.find(ctx, client)
+		signer, err := Seat{c.ID, c.Signer}.find(ctx, client)
 		if err != nil {
 			return err
 		}
-		answer, err := client.IssueLink(ctx, &signingv1.IssueLinkRequest{Id: c.ID, Signer: signer})
+		answer, err := client.IssueLink(ctx, &signingv1.IssueLinkRequest{Id: c.ID, Signer: signer, IdempotencyKey: c.Key})
 		if err != nil {
 			return err
 		}

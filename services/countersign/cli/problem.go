@@ -60,6 +60,10 @@ func nextStep(f *failure.Error) string {
 		return "`countersign profiles list` shows those of this tenant, `countersign profiles versions NAME` what one was"
 	case f.Is(failure.ProfileInUse):
 		return "lead the rules elsewhere first: `countersign profiles rules`"
+	case f.Is(failure.LinkUnknown):
+		return "check the id; `countersign links list` shows the links of this tenant"
+	case f.Is(failure.CursorGone):
+		return "list the links anew with `countersign links list`, and watch without --after"
 	case f.RetryAfter > 0:
 		return fmt.Sprintf("ask again in %s", f.RetryAfter.Round(time.Second))
 	}

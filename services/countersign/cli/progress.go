@@ -23,8 +23,9 @@ const (
 
 // progress shows how far something has come: by a bar on a terminal, by a line now and then elsewhere. It implements hotstate.Progress.
 type progress struct {
-	to  io.Writer
-	bar *progressbar.ProgressBar // nil: lines
+	to   io.Writer
+	unit string                   // of what, in the plural
+	bar  *progressbar.ProgressBar // nil: lines
 
 	mu            sync.Mutex
 	what          string
@@ -33,15 +34,23 @@ type progress struct {
 	read, expects uint64
 }
 
-func newProgress(to io.Writer) *progress { return &progress{to: to, elapsed: clock.Stopwatch()} }
+func newProgress(to io.Writer, unit string) *progress {
+	return &progress{to: to, unit: unit, elapsed: clock.Stopwatch()}
+}
 
-// Begin starts to show.
-func (p *progress) Begin(service string, messages uint64) {
-	p.what, p.expects = service, messages
-	if file, is := p.to.(*os.File); is && term.IsTerminal(int(file.Fd())) {
-		p.bar = progressbar.NewOptions64(int64(messages),
-			progressbar.OptionSetWriter(p.to), progressbar.OptionSetDescription(service), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-			progressbar.OptionSetItsString("messages"), progressbar.OptionFullWidth(), progressbar.OptionThrottle(barEvery),
+// terminal tells whether somebody reads along.
+func terminal(w io.Writer) bool {
+	file, is := w.(*os.File)
+	return is && term.IsTerminal(int(file.Fd()))
+}
+
+// Begin starts to show; 0 is not known how many.
+func (p *progress) Begin(what string, expects uint64) {
+	p.what, p.expects = what, expects
+	if terminal(p.to) {
+		p.bar = progressbar.NewOptions64(int64(expects),
+			progressbar.OptionSetWriter(p.to), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+			progressbar.OptionSetItsString(p.unit), progressbar.OptionFullWidth(), progressbar.OptionThrottle(barEvery),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
 	}
 }
@@ -60,7 +69,7 @@ func (p *progress) Read(messages int) {
 	}
 	if now-p.told >= lineEvery {
 		p.told = now
-		_, _ = fmt.Fprintf(p.to, "%s: %d of %d messages, %d %%, %s a second\n", p.what, p.read, expects, 100*p.read/expects, number(int64(float64(p.read)/now.Seconds())))
+		_, _ = fmt.Fprintf(p.to, "%s: %d of %d %s, %d %%, %s a second\n", p.what, p.read, expects, p.unit, 100*p.read/expects, number(int64(float64(p.read)/now.Seconds())))
 	}
 }
 

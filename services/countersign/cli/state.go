@@ -126,7 +126,7 @@ type rebuilt struct {
 // Run fills.
 func (c *StateRebuildCmd) Run(ctx context.Context, io *IO) error {
 	return c.each(ctx, io, func(log *eventlog.Log, rdb redis.UniversalClient, store *hot.Store, part hotstate.Part) error {
-		p := newProgress(io.Err)
+		p := newProgress(io.Err, "messages")
 		elapsed := clock.Stopwatch()
 		done, err := hotstate.Rebuild(ctx, log, rdb, store, part, c.Tenant, p)
 		took := elapsed()
@@ -178,7 +178,7 @@ Examples:
 func (c *StateVerifyCmd) Run(ctx context.Context, io *IO) error {
 	differences := 0
 	err := c.each(ctx, io, func(log *eventlog.Log, rdb redis.UniversalClient, store *hot.Store, part hotstate.Part) error {
-		p := newProgress(io.Err)
+		p := newProgress(io.Err, "messages")
 		var mu sync.Mutex
 		var found []hotstate.Difference
 		verified, err := hotstate.Verify(ctx, log, rdb, store, part, c.Tenant, p, func(d hotstate.Difference) error {

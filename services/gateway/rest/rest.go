@@ -73,6 +73,9 @@ func New(ctx context.Context, conn grpc.ClientConnInterface, o Options) (http.Ha
 	if err := gatewayv1.RegisterSigningRequestServiceHandlerClient(ctx, a.calls, client); err != nil {
 		return nil, fmt.Errorf("rest: register: %w", err)
 	}
+	if err := gatewayv1.RegisterLinkServiceHandlerClient(ctx, a.calls, signingv1.NewLinkServiceClient(refusable{conn})); err != nil {
+		return nil, fmt.Errorf("rest: register: %w", err)
+	}
 	if err := gatewayv1.RegisterProfileServiceHandlerClient(ctx, a.calls, signingv1.NewProfileServiceClient(idempotent{conn})); err != nil {
 		return nil, fmt.Errorf("rest: register: %w", err)
 	}
@@ -85,7 +88,15 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(w, r, a.options.Log, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), callLimit)
+	limit := callLimit
+	if r.URL.Path == watchPath {
+		limit = streamLimit
+		if err := unhurried(w); err != nil {
+			WriteProblem(w, r, a.options.Log, err)
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	inner := r.WithContext(withIdempotencyKey(ctx, r.Header.Get("Idempotency-Key")))
 	// Credentials, addresses and grpc-timeout end here: the translation would pass them on.
@@ -132,17 +143,18 @@ func parameters(method, path string) protoreflect.FieldDescriptors {
 	name, isProfile := strings.CutPrefix(path, "/v1/profiles/")
 	isProfile = isProfile && !strings.Contains(name, "/")
 	var m proto.Message
-	switch {
-	case method == http.MethodGet || method == http.MethodHead:
-		if path == "/v1/requests" {
-			m = &signingv1.ListRequest{}
-		} else if isProfile {
-			m = &signingv1.GetProfileRequest{}
-		}
+	switch reads := method == http.MethodGet || method == http.MethodHead; {
+	case reads && path == "/v1/requests":
+		m = &signingv1.ListRequest{}
+	case reads && path == "/v1/links":
+		m = &signingv1.ListLinksRequest{}
+	case reads && path == watchPath:
+		m = &signingv1.WatchLinksRequest{}
+	case reads && isProfile:
+		m = &signingv1.GetProfileRequest{}
 	case method == http.MethodDelete && isProfile:
 		m = &signingv1.RetireProfileRequest{}
-	}
-	if m == nil {
+	default:
 		return nil
 	}
 	return m.ProtoReflect().Descriptor().Fields()
