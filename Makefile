@@ -42,6 +42,7 @@ test: test-tools ## all tests, against real servers; installs what they need (AR
 .PHONY: test-tools
 test-tools: ## install the programs that tests run against
 	@scripts/install-test-tools
+	@scripts/install-tools test
 
 .PHONY: soak
 soak: test-tools ## the long runs: more seeds, kills, power cuts and load (SOAK=10m is the time for each)
@@ -86,7 +87,7 @@ generate-check: ## fail when the generated code is not what proto/ makes
 
 .PHONY: tools
 tools: ## build the pinned tools into bin/
-	@scripts/install-tools generate lint deploy
+	@scripts/install-tools generate lint test deploy
 
 .PHONY: tidy
 tidy: ## tidy both modules

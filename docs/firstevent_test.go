@@ -75,8 +75,12 @@ func start(t *testing.T) stack.Addresses {
 // shell returns what runs a page's command against a running instance: at its addresses, with stand-ins for what is not installed.
 func shell(t *testing.T, a stack.Addresses) func(command string) []byte {
 	t.Helper()
-	for _, name := range []string{"bash", "curl", "jq", "sha256sum"} {
-		if _, err := exec.LookPath(name); err != nil {
+	tools, err := filepath.Abs(filepath.Join(root, "bin")) // made by scripts/install-tools
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bash", "curl", "jq", "sha256sum", "grpcurl"} {
+		if _, err := exec.LookPath(name); err != nil && !there(filepath.Join(tools, name)) {
 			if os.Getenv("COUNTERSIGN_REQUIRE_TOOLS") != "" {
 				t.Fatalf("%s is required and not installed", name)
 			}
@@ -103,7 +107,7 @@ func shell(t *testing.T, a stack.Addresses) func(command string) []byte {
 		defer cancel()
 		run := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", at.Replace(command))
 		run.Dir = root
-		run.Env = append(os.Environ(), "NATS_URL="+a.NATS, "PATH="+dir+":"+os.Getenv("PATH"))
+		run.Env = append(os.Environ(), "NATS_URL="+a.NATS, "PATH="+dir+":"+os.Getenv("PATH")+":"+tools)
 		var errs bytes.Buffer
 		run.Stderr = &errs
 		out, err := run.Output()
@@ -112,6 +116,11 @@ func shell(t *testing.T, a stack.Addresses) func(command string) []byte {
 		}
 		return out
 	}
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // TestFirstEvent does what README says, in its order: three ways, one request, one mail.
