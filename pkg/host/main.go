@@ -93,6 +93,7 @@ func run(p Program, f *flags) (err error) {
 	if err != nil {
 		return err
 	}
+	server.Memory(tel.Log)
 	ctx, stop := server.Signals(context.Background(), tel.Log, os.Exit)
 	defer stop()
 	defer func() {

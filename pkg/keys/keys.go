@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -39,9 +40,9 @@ var (
 
 // Ring derives keys from one master. It is safe for concurrent use and prints as its public id.
 type Ring struct {
-	master  [MasterSize]byte
-	id      string
-	macKeys sync.Map // label to key
+	master [MasterSize]byte
+	id     string
+	macs   sync.Map // label to a pool of keyed MACs
 }
 
 // NewRing takes an existing master, for example from a key service. It must have MasterSize bytes.
@@ -105,7 +106,10 @@ func (r *Ring) Derive(label string, n int) []byte { return r.expand("key", label
 // bytes from one part to the next gives another MAC; its keys differ from those of Derive, whatever the label.
 // Compare with hmac.Equal.
 func (r *Ring) MAC(label string, parts ...[]byte) []byte {
-	mac := hmac.New(sha256.New, r.macKey(label))
+	idle := r.idleMACs(label)
+	mac := idle.Get().(hash.Hash) //nolint:errcheck,forcetypeassert // nothing else is put
+	defer idle.Put(mac)
+	mac.Reset()
 	var size [8]byte
 	for _, part := range parts {
 		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
@@ -115,14 +119,14 @@ func (r *Ring) MAC(label string, parts ...[]byte) []byte {
 	return mac.Sum(nil)
 }
 
-// macKey derives a label's key once: labels are constants of the code, so there are few.
-func (r *Ring) macKey(label string) []byte {
-	if key, ok := r.macKeys.Load(label); ok {
-		return key.([]byte) //nolint:errcheck,forcetypeassert // nothing else is stored
+// idleMACs keeps a label's MACs for the next use, keyed: labels are constants of the code, so there are few.
+func (r *Ring) idleMACs(label string) *sync.Pool {
+	if pool, ok := r.macs.Load(label); ok {
+		return pool.(*sync.Pool) //nolint:errcheck,forcetypeassert // nothing else is stored
 	}
 	key := r.expand("mac", label, sha256.Size)
-	r.macKeys.Store(label, key)
-	return key
+	pool, _ := r.macs.LoadOrStore(label, &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }})
+	return pool.(*sync.Pool) //nolint:errcheck,forcetypeassert // as above
 }
 
 // expand is HKDF-SHA256 without a salt, which a uniformly random master does not need (RFC 5869 3.1). The kind leads the

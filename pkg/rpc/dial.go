@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -57,10 +56,8 @@ func Dial(target string, o DialOptions) (*grpc.ClientConn, error) {
 	if o.Token != nil && !o.overMemory(target) {
 		transport = append(transport, grpc.WithPerRPCCredentials(bearer{o.Token}))
 	}
-	tracing := otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(o.Telemetry.Tracers), otelgrpc.WithMeterProvider(o.Telemetry.Meters),
-		otelgrpc.WithPropagators(telemetry.Propagator()))
 	options := append(transport,
-		grpc.WithStatsHandler(tracing),
+		grpc.WithStatsHandler(clientTracing(o.Telemetry)),
 		grpc.WithChainUnaryInterceptor(o.unary),
 		grpc.WithChainStreamInterceptor(o.stream),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),

@@ -15,15 +15,12 @@ import (
 	"sync"
 	"time"
 
-	// otelgrpc's stats handlers see every call, streams and failures before a handler included.
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/stats"
 
 	"countersign.dev/pkg/auth"
 	"countersign.dev/pkg/telemetry"
@@ -39,6 +36,10 @@ const (
 	DefaultStreamDeadline = time.Hour
 	DefaultDrain          = 15 * time.Second
 )
+
+// workers answer calls one after the other, so that their stacks have grown already; beyond so many at once, a call gets a
+// goroutine of its own.
+const workers = 64
 
 // Options say how a server behaves. Auth is required; everything else has a default.
 type Options struct {
@@ -86,15 +87,12 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{Health: health.NewServer(), drain: o.Drain, cutStreams: cut}
 	s.methods = sync.OnceValue(s.registered)
 	e := &edge{options: o, log: o.Telemetry.Log, validator: validator, draining: streams}
-	tracing := []otelgrpc.Option{
-		otelgrpc.WithTracerProvider(o.Telemetry.Tracers), otelgrpc.WithMeterProvider(o.Telemetry.Meters),
-		otelgrpc.WithPropagators(telemetry.Propagator()), otelgrpc.WithFilter(s.worthTracing),
-	}
-	if o.Public {
-		tracing = append(tracing, otelgrpc.WithPublicEndpoint())
+	traced, err := serverTracing(o.Telemetry, o.Public, s.worthTracing)
+	if err != nil {
+		return nil, fmt.Errorf("rpc: make the durations of calls: %w", err)
 	}
 	options := []grpc.ServerOption{
-		grpc.StatsHandler(otelgrpc.NewServerHandler(tracing...)),
+		grpc.StatsHandler(traced), grpc.NumStreamWorkers(workers),
 		grpc.ChainUnaryInterceptor(e.recoverUnary, e.mapUnary, e.deadlineUnary, auth.UnaryServer(o.Auth), e.admitUnary),
 		grpc.ChainStreamInterceptor(e.recoverStream, e.mapStream, e.deadlineStream, auth.StreamServer(o.Auth), e.admitStream),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
@@ -165,7 +163,7 @@ func (s *Server) stop() {
 
 // worthTracing keeps out probes, which come every second and tell nothing, and methods we do not have: their names come
 // from strangers, and gRPC does not end what it began to trace of them.
-func (s *Server) worthTracing(info *stats.RPCTagInfo) bool { return s.methods()[info.FullMethodName] }
+func (s *Server) worthTracing(method string) bool { return s.methods()[method] }
 
 func (s *Server) registered() map[string]bool {
 	known := map[string]bool{}

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
@@ -43,6 +44,9 @@ const tenant = "demo"
 // sampled is the share of new traces that is recorded, as under load.
 const sampled = 0.01
 
+// pages is how many pages are open at once, each the beginning of a trace, as the gateway asks.
+const pages = 1000
+
 // standing is how many links are there to be resolved.
 const standing = 64
 
@@ -62,7 +66,8 @@ type world struct {
 	issued int
 	tokens map[int]string // of links to be redeemed, by call
 	stood  []string       // of links that are only resolved
-	sample *nats.Msg      // a redemption as it was recorded
+	pages  []trace.Span
+	sample *nats.Msg // a redemption as it was recorded
 	disk   *os.File
 }
 
@@ -107,6 +112,10 @@ func (w *world) serve(url, redisAddress string) {
 	tel, err := telemetry.Setup(w.b.Context(), telemetry.Options{Service: "bench", SampleRatio: sampled, Level: slog.LevelError, Stderr: os.Stderr})
 	check(w.b, err)
 	w.b.Cleanup(func() { _ = tel.Shutdown(context.WithoutCancel(w.b.Context())) })
+	for range pages {
+		_, span := tel.Tracer("bench").Start(w.b.Context(), "page")
+		w.pages = append(w.pages, span)
+	}
 	network := rpc.NewNetwork()
 	base, err := host.Open(host.Options{
 		NATS: url, Redis: redisAddress, MarksDir: filepath.Join(w.dir, "marks"), Keys: w.ring, Files: keys.Dir(filepath.Join(w.dir, "keys")),
@@ -219,12 +228,14 @@ func (w *world) redeem(ctx context.Context, call int) error {
 	text := w.tokens[call]
 	delete(w.tokens, call)
 	w.mu.Unlock()
+	ctx = trace.ContextWithSpan(ctx, w.pages[call%len(w.pages)])
 	_, err := w.links.Redeem(ctx, &tokenv1.RedeemRequest{Token: text, Browser: rand.Text()})
 	return err
 }
 
 // resolve asks what a token is good for, as every opened page does.
 func (w *world) resolve(ctx context.Context, call int) error {
+	ctx = trace.ContextWithSpan(ctx, w.pages[call%len(w.pages)])
 	answer, err := w.links.Resolve(ctx, &tokenv1.ResolveRequest{Token: w.stood[call%len(w.stood)]})
 	if err == nil && answer.GetFailureCode() != "" {
 		return fmt.Errorf("a good token was answered %s", answer.GetFailureCode())

@@ -45,7 +45,9 @@ func main() {
 	}
 	system := cli.System()
 	system.Expected, system.HotState = stack.Topology(), stack.HotState()
-	ctx, stop := server.Signals(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, nil)), os.Exit)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	server.Memory(log)
+	ctx, stop := server.Signals(context.Background(), log, os.Exit)
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(system); err != nil {
