@@ -92,10 +92,28 @@ type version[S proto.Message] struct {
 // A refusal, and an answer that needs no fact, are decided on the leader's newest message (decisions 7). After an error that is no
 // failure.Error the outcome may be either; the same call with the same CommandID is safe.
 func (a *Aggregate[S]) Do(ctx context.Context, k Key, cmd Command[S], by By) (Result[S], error) {
+	return a.DoFrom(ctx, k, nil, cmd, by)
+}
+
+// View is an aggregate as it was looked at. What follows from it is recorded only if nothing was recorded since.
+type View[S proto.Message] struct {
+	State    S
+	version  version[S]
+	decisive bool
+}
+
+// Look is Read for what DoFrom decides next, so that the aggregate is fetched once.
+func (a *Aggregate[S]) Look(ctx context.Context, k Key) (*View[S], error) {
+	v, decisive, err := a.near(ctx, k)
+	return &View[S]{State: v.state, version: v, decisive: decisive}, err
+}
+
+// DoFrom is Do that begins with what was looked at; nil is to look first.
+func (a *Aggregate[S]) DoFrom(ctx context.Context, k Key, from *View[S], cmd Command[S], by By) (Result[S], error) {
 	ctx = telemetry.WithRequest(ctx, by.RequestID, k.Tenant)
 	ctx, span := a.tracer.Start(ctx, "do "+commandName(cmd), trace.WithAttributes(attribute.String("countersign.aggregate", k.ID)))
 	defer span.End()
-	res, err := a.do(ctx, k, cmd, by)
+	res, err := a.do(ctx, k, from, cmd, by)
 	switch {
 	case err != nil && failure.From(err) != nil:
 		span.SetAttributes(attribute.String("countersign.refused", failure.From(err).Code))
@@ -107,14 +125,16 @@ func (a *Aggregate[S]) Do(ctx context.Context, k Key, cmd Command[S], by By) (Re
 	return res, err
 }
 
-func (a *Aggregate[S]) do(ctx context.Context, k Key, cmd Command[S], by By) (Result[S], error) {
+func (a *Aggregate[S]) do(ctx context.Context, k Key, from *View[S], cmd Command[S], by By) (_ Result[S], err error) {
 	if err := k.Validate(); err != nil {
 		return Result[S]{}, err
 	}
-	v, decisive, err := a.near(ctx, k)
-	if err != nil {
-		return Result[S]{}, err
+	if from == nil {
+		if from, err = a.Look(ctx, k); err != nil {
+			return Result[S]{}, err
+		}
 	}
+	v, decisive := from.version, from.decisive
 	for {
 		if by.CommandID != "" && slices.Contains(v.commands, by.CommandID) {
 			return Result[S]{State: v.state, Sequence: v.sequence, Repeated: true}, nil

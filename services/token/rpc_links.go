@@ -100,15 +100,15 @@ func (l linkServer) Redeem(ctx context.Context, req *tokenv1.RedeemRequest) (*to
 		return nil, err
 	}
 	k := key(t.Tenant, t.LinkID)
-	link, _, err := l.s.links.Read(ctx, k)
+	seen, err := l.s.links.Look(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	browser := l.s.browserHash(req.GetBrowser())
+	link, browser := seen.State, l.s.browserHash(req.GetBrowser())
 	redeem := rules.Redeem{
 		Hash: l.s.tokenHash(t), Browser: browser, SessionID: sessionID(), Seen: l.s.seen(ctx, link, browser, l.s.h.Clock.Now(t.Tenant)),
 	}
-	res, err := l.s.links.Do(ctx, k, redeem, signer(link))
+	res, err := l.s.links.DoFrom(ctx, k, seen, redeem, signer(link))
 	if refusal := failure.From(err); refusal != nil && refusal.Code != failure.LinkUnknown.Code {
 		if _, failed := l.s.links.Do(ctx, k, rules.Deny{Code: refusal.Code}, signer(link)); failed != nil {
 			l.s.h.Logger.WarnContext(ctx, "refusal was not stated", "error", failed)
