@@ -50,8 +50,20 @@ soak: test-tools ## the long runs: more seeds, kills, power cuts and load (SOAK=
 		$(GO) test -count=1 -timeout 0 -p 1 -run '$(or $(RUN),.)' $(ARGS) ./...
 
 .PHONY: bench
-bench: test-tools ## rates beside the ceilings they stand on, from 1 to 64 callers, within 3 minutes (ROUNDS=3 ARGS=)
-	@COUNTERSIGN_REQUIRE_TOOLS=1 $(GO) test -run '^$$' -bench . -benchtime $(or $(ROUNDS),3)x -timeout 10m $(ARGS) ./services/countersign/bench
+bench: ## rates beside the ceilings they stand on, sizes, starts; PEERS=1 adds PostgreSQL (ROUNDS=3 OF=Open ARGS=)
+	@COUNTERSIGN_BENCH_PEERS=$(PEERS) scripts/install-test-tools
+	@COUNTERSIGN_REQUIRE_TOOLS=1 COUNTERSIGN_BENCH_PEERS=$(PEERS) $(GO) test -run '^$$' -bench '$(or $(OF),Countersign|Replicated|Rebuild)' \
+		-benchtime $(or $(ROUNDS),3)x -timeout 30m $(ARGS) ./services/countersign/bench
+ifndef OF
+	@COUNTERSIGN_REQUIRE_TOOLS=1 $(GO) test -run '^$$' -bench OpenLinks -benchtime 1x -timeout 30m $(ARGS) ./services/countersign/bench
+endif
+
+.PHONY: profile
+profile: test-tools ## where the time of one path goes, as a table and as a file for `go tool pprof` (OF=resolve|redeem|limits CALLS=200000)
+	@mkdir -p out
+	@COUNTERSIGN_REQUIRE_TOOLS=1 $(GO) test -run '^$$' -bench 'Path/$(or $(OF),resolve)' -benchtime $(or $(CALLS),200000)x -timeout 10m \
+		-cpuprofile out/profile.pprof -o out/bench.test ./services/countersign/bench
+	@$(GO) tool pprof -top -cum -nodecount 60 out/bench.test out/profile.pprof 2>/dev/null
 
 .PHONY: lint
 lint: ## the linters, with the purity rules, on both modules; and buf on the contract

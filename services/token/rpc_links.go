@@ -183,16 +183,16 @@ func (l linkServer) Continue(ctx context.Context, req *tokenv1.ContinueRequest) 
 
 // Mint makes a token for one message. The secret leaves with the answer and is kept nowhere.
 func (l linkServer) Mint(ctx context.Context, req *tokenv1.MintRequest) (*tokenv1.MintResponse, error) {
-	link, _, err := l.s.links.Read(ctx, key(req.GetTenant(), req.GetLinkId()))
+	seen, err := l.s.links.Look(ctx, key(req.GetTenant(), req.GetLinkId()))
 	if err != nil {
 		return nil, err
 	}
 	by := eventlog.By{
 		Actor: &recordv1.Actor{Kind: recordv1.ActorKind_ACTOR_KIND_SYSTEM, Ref: "delivery"},
-		Cause: &recordv1.Cause{CallId: callID()}, RequestID: link.GetRequestId(),
+		Cause: &recordv1.Cause{CallId: callID()}, RequestID: seen.State.GetRequestId(),
 	}
 	t := rules.Token{Tenant: req.GetTenant(), LinkID: req.GetLinkId(), Secret: newSalt()[:rules.SecretSize]}
-	minted, err := l.s.mint(ctx, t, req.GetGeneration(), req.GetDeliveryId(), by)
+	minted, err := l.s.mint(ctx, t, seen, req.GetGeneration(), req.GetDeliveryId(), by)
 	if err != nil {
 		return nil, err
 	}
@@ -200,12 +200,12 @@ func (l linkServer) Mint(ctx context.Context, req *tokenv1.MintRequest) (*tokenv
 	return &tokenv1.MintResponse{Token: text, ExpiresAt: minted.GetExpiresAt()}, err
 }
 
-// mint makes t a token of a link's generation, for one delivery, and returns the link as it then is.
-func (s *Service) mint(ctx context.Context, t rules.Token, generation uint32, deliveryID string, by eventlog.By) (*tokenv1.Link, error) {
+// mint makes t a token of a link's generation, for one delivery, and returns the link as it then is. from may be nil.
+func (s *Service) mint(ctx context.Context, t rules.Token, from *eventlog.View[*tokenv1.Link], generation uint32, deliveryID string, by eventlog.By) (*tokenv1.Link, error) {
 	if _, err := rules.FormatToken(t); err != nil {
 		return nil, err
 	}
-	res, err := s.links.Do(ctx, key(t.Tenant, t.LinkID), rules.Mint{Generation: generation, Hash: s.tokenHash(t), DeliveryID: deliveryID}, by)
+	res, err := s.links.DoFrom(ctx, key(t.Tenant, t.LinkID), from, rules.Mint{Generation: generation, Hash: s.tokenHash(t), DeliveryID: deliveryID}, by)
 	return res.State, err
 }
 

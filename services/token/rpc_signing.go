@@ -223,7 +223,7 @@ func (p signingServer) IssueLink(ctx context.Context, req *signingv1.IssueLinkRe
 			return nil, err
 		}
 		delivery := "platform:" + by.Cause.GetCallId()
-		minted, err := p.s.mint(ctx, token, link.GetGeneration(), delivery[:min(len(delivery), deliveryIDLimit)], by)
+		minted, err := p.s.mint(ctx, token, nil, link.GetGeneration(), delivery[:min(len(delivery), deliveryIDLimit)], by)
 		return &signingv1.IssueLinkResponse{ExpiresAt: minted.GetExpiresAt()}, err
 	})
 	if err != nil {

@@ -30,9 +30,15 @@ type subject struct {
 	// slice is about how long one measurement takes.
 	slice time.Duration
 
+	// timed subjects keep how long each call took.
+	timed bool
+
 	calls int                   // made so far
 	rates map[int][]float64     // calls per second, by callers, one a round
 	took  map[int]time.Duration // by one call at that many callers, as last seen: how the next measurement is sized
+
+	mu     sync.Mutex
+	lasted map[int][]time.Duration // each call of a timed subject, by callers
 }
 
 // measure takes the rate of a subject once.
@@ -59,13 +65,30 @@ func (s *subject) rate(b *testing.B, at, n int) float64 {
 			b.Fatalf("prepare %s: %v", s.name, err)
 		}
 	}
-	took, err := spread(b.Context(), at, s.calls, n, s.do)
+	do := s.do
+	if s.timed {
+		do = s.clocked(at)
+	}
+	took, err := spread(b.Context(), at, s.calls, n, do)
 	if err != nil {
 		b.Fatalf("%s: %v", s.name, err)
 	}
 	s.calls += n
 	s.took[at] = took / time.Duration(n)
 	return float64(n) / took.Seconds()
+}
+
+// clocked is do, and notes how long it took.
+func (s *subject) clocked(at int) func(context.Context, int) error {
+	return func(ctx context.Context, call int) error {
+		watch := clock.Stopwatch()
+		err := s.do(ctx, call)
+		took := watch()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.lasted[at] = append(s.lasted[at], took)
+		return err
+	}
 }
 
 // spread makes the calls first to first+n-1 by so many callers at once, and returns how long all of them took together.
@@ -96,7 +119,7 @@ func spread(ctx context.Context, at, first, n int, do func(context.Context, int)
 }
 
 func newSubject(name string, do func(context.Context, int) error) *subject {
-	return &subject{name: name, do: do, slice: slice, rates: map[int][]float64{}, took: map[int]time.Duration{}}
+	return &subject{name: name, do: do, slice: slice, rates: map[int][]float64{}, took: map[int]time.Duration{}, lasted: map[int][]time.Duration{}}
 }
 
 // median returns the middle of some numbers; 0 of none.
@@ -124,8 +147,8 @@ func ratio(s, ceiling *subject, at int) float64 {
 	return median(all)
 }
 
-// times returns a subject whose every rate is so many times that of s.
-func times(s *subject, name string, factor float64) *subject {
+// multiplied returns a subject whose every rate is so many times that of s.
+func multiplied(s *subject, name string, factor float64) *subject {
 	t := newSubject(name, nil)
 	for at, rates := range s.rates {
 		for _, rate := range rates {
@@ -169,6 +192,32 @@ func rates(rows []row) string {
 		fmt.Fprintf(&out, " %s× |\n", number(growth(r.subject)))
 	}
 	return out.String()
+}
+
+// times renders how long the calls of timed subjects took: the median, and what 1 of 100 exceeds.
+func times(rows []row) string {
+	var out strings.Builder
+	head(&out, "p50 / p99 in ms")
+	for _, r := range rows {
+		if !r.subject.timed {
+			continue
+		}
+		fmt.Fprintf(&out, "| %s |", r.subject.name)
+		for _, at := range callers {
+			fmt.Fprintf(&out, " %.2f / %.2f |", milliseconds(r.subject.lasted[at], 50), milliseconds(r.subject.lasted[at], 99))
+		}
+		fmt.Fprintf(&out, " |\n")
+	}
+	return out.String()
+}
+
+// milliseconds returns what so many of 100 calls took at most.
+func milliseconds(of []time.Duration, percent int) float64 {
+	if len(of) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(of))
+	return float64(sorted[(len(sorted)-1)*percent/100]) / float64(time.Millisecond)
 }
 
 func head(out *strings.Builder, corner string) {

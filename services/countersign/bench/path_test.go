@@ -9,8 +9,8 @@ import (
 //
 //	make profile OF=resolve
 func BenchmarkPath(b *testing.B) {
-	w := newWorld(b)
-	subjects, _ := w.subjects()
+	w := newWorld(b, 1)
+	subjects, _, _ := w.subjects()
 	for _, s := range subjects {
 		b.Run(metricWord(s.name), func(b *testing.B) {
 			if s.prepare != nil {

@@ -129,6 +129,13 @@ func message(b *testing.B, ring *keys.Ring, n int) *nats.Msg {
 		}
 		fact, state = &tokenv1.LinkMinted{}, l
 	}
+	return record(b, eventlog.Key{Tenant: tenant, ID: id}, request, fact, state)
+}
+
+// record is a message of the record as the service writes it.
+func record(b *testing.B, k eventlog.Key, request string, fact, state proto.Message) *nats.Msg {
+	b.Helper()
+	at := timestamppb.New(clock.System().Now(""))
 	pack := func(m proto.Message) *anypb.Any {
 		a, err := anypb.New(m)
 		check(b, err)
@@ -136,10 +143,10 @@ func message(b *testing.B, ring *keys.Ring, n int) *nats.Msg {
 	}
 	body, err := proto.Marshal(&recordv1.Record{Fact: pack(fact), State: pack(state), RequestId: request, At: at, CommandIds: []string{uuid.NewString(), uuid.NewString()}})
 	check(b, err)
-	m := nats.NewMsg(eventlog.FactSubject(token.Name, eventlog.Key{Tenant: tenant, ID: id}))
+	m := nats.NewMsg(eventlog.FactSubject(token.Name, k))
 	m.Data = body
 	for name, value := range map[string]string{
-		"ce-specversion": "1.0", "ce-id": uuid.NewString(), "ce-type": "countersign.token.v1.LinkMinted", "ce-source": "countersign/token",
+		"ce-specversion": "1.0", "ce-id": uuid.NewString(), "ce-type": string(fact.ProtoReflect().Descriptor().FullName()), "ce-source": "countersign/token",
 		"ce-subject": request, "ce-time": at.AsTime().Format(time.RFC3339Nano), "content-type": "application/protobuf", "traceparent": "00-" + uuid.NewString() + "-01",
 	} {
 		m.Header.Set(name, value)

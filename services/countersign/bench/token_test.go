@@ -29,6 +29,7 @@ import (
 	"countersign.dev/pkg/host"
 	"countersign.dev/pkg/hot"
 	"countersign.dev/pkg/keys"
+	"countersign.dev/pkg/limit"
 	"countersign.dev/pkg/natsserver"
 	"countersign.dev/pkg/redisserver/redistest"
 	"countersign.dev/pkg/rpc"
@@ -62,6 +63,9 @@ type world struct {
 	links tokenv1.LinkServiceClient
 	bare  tokenv1.LinkServiceClient
 
+	redisAddress string
+	limiter      *limit.Limiter
+
 	mu     sync.Mutex
 	issued int
 	tokens map[int]string // of links to be redeemed, by call
@@ -71,8 +75,20 @@ type world struct {
 	disk   *os.File
 }
 
-// newWorld starts the servers and the service.
-func newWorld(b *testing.B) *world {
+// newWorld starts so many NATS servers, Redis and the service.
+func newWorld(b *testing.B, servers int) *world {
+	b.Helper()
+	w := emptyWorld(b)
+	url := w.nats(servers)
+	w.provision(url, servers)
+	w.serve(url)
+	w.stand()
+	w.serveBare()
+	return w
+}
+
+// emptyWorld has keys and Redis, and neither streams nor a service.
+func emptyWorld(b *testing.B) *world {
 	b.Helper()
 	w := &world{b: b, dir: b.TempDir(), tokens: map[int]string{}}
 	var err error
@@ -81,34 +97,44 @@ func newWorld(b *testing.B) *world {
 	w.disk, err = os.Create(filepath.Join(w.dir, "disk"))
 	check(b, err)
 	b.Cleanup(func() { _ = w.disk.Close() })
-	server, err := natsserver.Start(natsserver.Options{
-		Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "nats"), Key: hex.EncodeToString(w.ring.Derive("cs.nats.v1", 32)),
-	})
-	check(b, err)
-	b.Cleanup(server.Stop)
-	redisServer := redistest.StartReal(b)
-	w.rdb = redistest.Client(b, redisServer.Addr())
-	w.provision(server.URL())
-	w.serve(server.URL(), redisServer.Addr())
-	w.serveBare()
+	w.redisAddress = redistest.StartReal(b).Addr()
+	w.rdb = redistest.Client(b, w.redisAddress)
+	w.limiter = limit.New(w.rdb, w.ring, limit.Options{})
 	return w
 }
 
+// nats starts the servers, which all sync the disk before they acknowledge, and returns where they are.
+func (w *world) nats(servers int) string {
+	key := hex.EncodeToString(w.ring.Derive("cs.nats.v1", 32))
+	if servers > 1 {
+		return startCluster(w.b, servers, filepath.Join(w.dir, "nats"), key)
+	}
+	server, err := natsserver.Start(natsserver.Options{Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "nats"), Key: key})
+	check(w.b, err)
+	w.b.Cleanup(server.Stop)
+	return server.URL()
+}
+
 // provision makes the streams as `countersign init` does.
-func (w *world) provision(url string) {
-	nc, err := nats.Connect(url)
-	check(w.b, err)
-	w.b.Cleanup(nc.Close)
-	w.js, err = jetstream.New(nc)
-	check(w.b, err)
-	_, err = eventlog.Provision(w.b.Context(), w.js, stack.Topology(), 1, func(string) map[string]string {
+func (w *world) provision(url string, replicas int) {
+	_, err := eventlog.Provision(w.b.Context(), w.connect(url), stack.Topology(), replicas, func(string) map[string]string {
 		return map[string]string{eventlog.BirthKey: uuid.NewString(), eventlog.KeysKey: w.ring.ID(), eventlog.SyncKey: eventlog.SyncAlways}
 	})
 	check(w.b, err)
 }
 
+// connect gives the benchmark itself a connection to NATS.
+func (w *world) connect(url string) jetstream.JetStream {
+	nc, err := nats.Connect(url)
+	check(w.b, err)
+	w.b.Cleanup(nc.Close)
+	w.js, err = jetstream.New(nc)
+	check(w.b, err)
+	return w.js
+}
+
 // serve runs the token service's own server, and connects to it as the gateway does.
-func (w *world) serve(url, redisAddress string) {
+func (w *world) serve(url string) {
 	tel, err := telemetry.Setup(w.b.Context(), telemetry.Options{Service: "bench", SampleRatio: sampled, Level: slog.LevelError, Stderr: os.Stderr})
 	check(w.b, err)
 	w.b.Cleanup(func() { _ = tel.Shutdown(context.WithoutCancel(w.b.Context())) })
@@ -118,7 +144,7 @@ func (w *world) serve(url, redisAddress string) {
 	}
 	network := rpc.NewNetwork()
 	base, err := host.Open(host.Options{
-		NATS: url, Redis: redisAddress, MarksDir: filepath.Join(w.dir, "marks"), Keys: w.ring, Files: keys.Dir(filepath.Join(w.dir, "keys")),
+		NATS: url, Redis: w.redisAddress, MarksDir: filepath.Join(w.dir, "marks"), Keys: w.ring, Files: keys.Dir(filepath.Join(w.dir, "keys")),
 		Clock: clock.System(), Telemetry: tel, Logger: tel.Log, Network: network,
 	})
 	check(w.b, err)
@@ -149,7 +175,6 @@ func (e echo) Resolve(context.Context, *tokenv1.ResolveRequest) (*tokenv1.Resolv
 
 // serveBare runs gRPC with nothing around it, over the same kind of connection.
 func (w *world) serveBare() {
-	w.stand()
 	answer, err := w.links.Resolve(w.b.Context(), &tokenv1.ResolveRequest{Token: w.stood[0]})
 	check(w.b, err)
 	server, pipe := grpc.NewServer(), bufconn.Listen(256<<10)
@@ -177,18 +202,23 @@ func (w *world) link(ctx context.Context) (string, error) {
 	n := w.issued
 	w.mu.Unlock()
 	id, request := eventlog.DeriveID(w.ring, "lnk", fmt.Sprint(n)), eventlog.DeriveID(w.ring, "req", fmt.Sprint(n))
-	issue := tokenrules.Issue{
-		LinkID: id, Tenant: tenant, RequestID: request, HolderID: eventlog.DeriveID(w.ring, "per", fmt.Sprint(n)), Position: 1,
+	command := issue(id, request, eventlog.DeriveID(w.ring, "per", fmt.Sprint(n)))
+	if _, err := w.issue.Do(ctx, eventlog.Key{Tenant: tenant, ID: id}, command, eventlog.By{RequestID: request}); err != nil {
+		return "", err
+	}
+	minted, err := w.links.Mint(ctx, &tokenv1.MintRequest{Tenant: tenant, LinkId: id, Generation: 1, DeliveryId: eventlog.DeriveID(w.ring, "dlv", fmt.Sprint(n))})
+	return minted.GetToken(), err
+}
+
+// issue is the command that makes a link of the standard profile.
+func issue(id, request, holder string) tokenrules.Issue {
+	return tokenrules.Issue{
+		LinkID: id, Tenant: tenant, RequestID: request, HolderID: holder, Position: 1,
 		Profile: &tokenv1.Profile{
 			Name: "standard", Lifetime: durationpb.New(7 * 24 * time.Hour), Grace: durationpb.New(time.Hour), Session: durationpb.New(time.Hour),
 			ReissueLimit: 3, ReissueWindow: durationpb.New(24 * time.Hour), Assurance: 1,
 		},
 	}
-	if _, err := w.issue.Do(ctx, eventlog.Key{Tenant: tenant, ID: id}, issue, eventlog.By{RequestID: request}); err != nil {
-		return "", err
-	}
-	minted, err := w.links.Mint(ctx, &tokenv1.MintRequest{Tenant: tenant, LinkId: id, Generation: 1, DeliveryId: eventlog.DeriveID(w.ring, "dlv", fmt.Sprint(n))})
-	return minted.GetToken(), err
 }
 
 // stand makes the links that are resolved, and redeems one to see how that is recorded.
@@ -276,16 +306,43 @@ func (w *world) sync(context.Context, int) error {
 	return w.disk.Sync()
 }
 
-// subjects returns what is measured, the ceilings first.
-func (w *world) subjects() (all []*subject, rows []row) {
+// get reads a value of a record's size.
+func (w *world) get(ctx context.Context, _ int) error {
+	return w.rdb.Get(ctx, hot.Key("bench", tenant, "record")).Err()
+}
+
+// limits decides the limits that a code to be sent stands under, for one of many signers, none of whom has come to the end of his.
+func (w *world) limits(ctx context.Context, call int) error {
+	who := fmt.Sprint(call % 1000)
+	decision, err := w.limiter.Allow(ctx,
+		limit.PerMinute("bench_link", who, 1_000_000, limit.FailClosed),
+		limit.PerMinute("bench_person", who, 2_000_000, limit.FailClosed),
+		limit.PerMinute("bench_tenant", tenant, 1_000_000_000, limit.FailClosed))
+	if err == nil && !decision.Allowed {
+		return fmt.Errorf("the limit %s was met", decision.Name)
+	}
+	return err
+}
+
+// durable returns what ends on the disk, the ceilings first, and which of it is the conditional publish.
+func (w *world) durable() (all []*subject, rows []row, published *subject) {
+	disk, redeem := newSubject("disk sync", w.sync), newSubject("**redeem**", w.redeem)
+	published = newSubject("conditional publish", w.publish)
+	published.timed, redeem.timed = true, true
+	redeem.prepare, redeem.most = w.prepareRedeems(func() int { return redeem.calls }), 512
+	return []*subject{disk, published, redeem}, []row{{disk, nil}, {published, []*subject{disk}}, {redeem, []*subject{published}}}, published
+}
+
+// subjects returns everything that is measured, the ceilings first, and which of it is the conditional publish.
+func (w *world) subjects() (all []*subject, rows []row, published *subject) {
 	b := w.b
 	check(b, w.rdb.Set(b.Context(), hot.Key("bench", tenant, "record"), w.sample.Data, 0).Err())
-	disk, bare, scripted, published := newSubject("disk sync", w.sync), newSubject("gRPC echo", w.echo), newSubject("Redis script", w.script), newSubject("conditional publish", w.publish)
-	resolve, redeem := newSubject("**resolve**", w.resolve), newSubject("**redeem**", w.redeem)
-	redeem.prepare, redeem.most = w.prepareRedeems(func() int { return redeem.calls }), 512
-	return []*subject{disk, bare, scripted, published, resolve, redeem}, []row{
-		{disk, nil}, {bare, nil}, {scripted, nil}, {published, []*subject{disk}}, {resolve, []*subject{bare, scripted}}, {redeem, []*subject{published}},
-	}
+	bare, got, scripted := newSubject("gRPC echo", w.echo), newSubject("Redis GET", w.get), newSubject("Redis script", w.script)
+	resolve, limits := newSubject("**resolve**", w.resolve), newSubject("**three limits, one decision**", w.limits)
+	durable, durableRows, published := w.durable()
+	return append([]*subject{bare, got, scripted, resolve, limits}, durable...), append([]row{
+		{bare, nil}, {got, nil}, {scripted, nil}, {resolve, []*subject{bare, scripted}}, {limits, []*subject{got}},
+	}, durableRows...), published
 }
 
 func check(b *testing.B, err error) {
