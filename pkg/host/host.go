@@ -87,6 +87,6 @@ func (h *Host) Open(ctx context.Context, stream string) (*eventlog.Log, error) {
 func (h *Host) Consumer(service, stream, durable string, handle eventlog.Handler) *eventlog.Consumer {
 	return &eventlog.Consumer{
 		Service: service, Stream: stream, Durable: durable, Handle: handle,
-		Logger: h.Logger.With("service", service), Tracer: h.Tracer(service),
+		Logger: h.Logger, Tracer: h.Tracer(service),
 	}
 }

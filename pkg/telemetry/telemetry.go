@@ -111,7 +111,7 @@ func Setup(ctx context.Context, o Options) (*Telemetry, error) {
 		registry: registry,
 		spans:    sdktrace.NewTracerProvider(tracing...),
 		meters:   sdkmetric.NewMeterProvider(sdkmetric.WithResource(res), sdkmetric.WithReader(reader)),
-		Log:      slog.New(NewHandler(o.Stderr, o.Level)).With("service", o.Service),
+		Log:      slog.New(NewHandler(o.Stderr, o.Level)).With("program", o.Service),
 	}
 	t.Tracers, t.Meters = t.spans, t.meters
 	t.shutdown = onceShutdown(t.spans.Shutdown, t.meters.Shutdown)

@@ -152,7 +152,7 @@ func (s *Service) sweep(ctx context.Context) error {
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {
-			s.h.Logger.WarnContext(ctx, "sweep of deadlines was cut short; the next one comes within the hour", "service", Name, "error", err)
+			s.h.Logger.WarnContext(ctx, "sweep of deadlines was cut short; the next one comes within the hour", "error", err)
 		}
 		return nil
 	})

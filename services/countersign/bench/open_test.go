@@ -122,7 +122,7 @@ func (w *standingWorld) fill() {
 	for n := range w.links {
 		for _, m := range w.waiting(n) {
 			bytes += m.Size()
-			_, err := js.PublishMsgAsync(m)
+			_, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute))
 			check(b, err)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 func BenchmarkPath(b *testing.B) {
 	w := newWorld(b, 1)
 	subjects, _, _ := w.subjects()
-	for _, s := range subjects {
+	p := newPipeline(b)
+	for _, s := range append(subjects, newSubject("pipeline", p.ask)) {
 		b.Run(metricWord(s.name), func(b *testing.B) {
 			if s.prepare != nil {
 				check(b, s.prepare(b.Context(), b.N))
