@@ -380,22 +380,7 @@ func (w *world) told(request string, n int) []string {
 // settled waits until the service has heard everything there is to hear.
 func (w *world) settled() {
 	w.t.Helper()
-	eventlogtest.Eventually(w.t, "everything is heard", func() bool {
-		for _, spec := range token.Topology().Consumers {
-			c, err := w.JS.Consumer(w.t.Context(), spec.Stream, spec.Durable)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			info, err := c.Info(w.t.Context())
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			if info.NumPending+uint64(info.NumAckPending) > 0 {
-				return false
-			}
-		}
-		return true
-	})
+	w.Settled(token.Topology())
 }
 
 // stated counts the facts of a name about one aggregate.
