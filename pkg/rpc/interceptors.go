@@ -114,9 +114,17 @@ func (e *edge) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamServe
 	return next(srv, &stream{ServerStream: ss, ctx: withStory(ss.Context(), nil), validator: e.validator})
 }
 
-// admit applies Options.Scopes to platforms and the demo. Health and reflection are not part of it.
+// admit applies Options.Admit and Options.Scopes to platforms and the demo. Health and reflection are not part of it.
 func (e *edge) admit(ctx context.Context, method string) error {
-	if e.options.Scopes == nil || ownMethod(method) || auth.From(ctx).Kind == auth.Internal {
+	if ownMethod(method) || auth.From(ctx).Kind == auth.Internal {
+		return nil
+	}
+	if e.options.Admit != nil {
+		if err := e.options.Admit(ctx); err != nil {
+			return err
+		}
+	}
+	if e.options.Scopes == nil {
 		return nil
 	}
 	scope, ok := e.options.Scopes[method]

@@ -56,6 +56,9 @@ type Options struct {
 	// authenticated caller may call everything, as befits a listener that only services reach.
 	Scopes map[string]string
 
+	// Admit refuses a call of the context's caller, such as one too many; internal services are not asked. nil = all may come.
+	Admit func(context.Context) error
+
 	Public     bool // a listener for platforms: their trace is linked to, not continued
 	Reflection bool // answer grpcurl and the like; not in production
 }

@@ -32,7 +32,6 @@ import (
 	"countersign.dev/pkg/auth"
 	"countersign.dev/pkg/config"
 	"countersign.dev/pkg/host"
-	"countersign.dev/pkg/limit"
 	auditv1 "countersign.dev/proto/countersign/audit/v1"
 	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
 	identityv1 "countersign.dev/proto/countersign/identity/v1"
@@ -55,6 +54,8 @@ type Config struct {
 	SecurityContact string `help:"Where to report a weakness, as a mailto: or https: URL; told in /.well-known/security.txt." env:"COUNTERSIGN_SECURITY_CONTACT" name:"security-contact"`
 	AppleApps       string `help:"File served as /.well-known/apple-app-site-association (universal links)." type:"existingfile" env:"COUNTERSIGN_APPLE_APPS" name:"apple-apps"`
 	AndroidApps     string `help:"File served as /.well-known/assetlinks.json (app links)." type:"existingfile" env:"COUNTERSIGN_ANDROID_APPS" name:"android-apps"`
+
+	host.ClientLimit `embed:""`
 }
 
 // settings are a Config made ready.
@@ -73,6 +74,9 @@ func (c Config) Validate() error {
 func (c Config) settings() (settings, error) {
 	s := settings{Config: c}
 	var wrong []error
+	if err := c.ClientLimit.Validate(); err != nil {
+		wrong = append(wrong, err)
+	}
 	if err := auth.CheckListener(c.HTTP, c.APIKeys != ""); err != nil {
 		wrong = append(wrong, err)
 	}
@@ -118,7 +122,7 @@ type Service struct {
 	settings  settings
 	tenants   *config.Config
 	keys      *auth.Keyring // nil without API keys
-	limiter   *limit.Limiter
+	admission *host.Admission
 	cross     *http.CrossOriginProtection
 	wellKnown map[string]document
 	rest      http.Handler
@@ -129,8 +133,7 @@ type Service struct {
 	ceremony  ceremonyv1.CeremonyServiceClient
 	audit     auditv1.AuditServiceClient
 
-	unlimited metric.Int64Counter // requests let through because Redis did not decide
-	refusals  metric.Int64Counter // pages of refusals, by code
+	refusals metric.Int64Counter // pages of refusals, by code
 }
 
 // New wires the gateway. It listens nowhere yet, and waits for nobody. tenants says how senders present themselves.
@@ -139,7 +142,10 @@ func New(ctx context.Context, h *host.Host, c Config, tenants *config.Config) (*
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{h: h, settings: ready, tenants: tenants, cross: http.NewCrossOriginProtection(), limiter: limit.New(h.Redis, h.Keys, limit.Options{})}
+	s := &Service{h: h, settings: ready, tenants: tenants, cross: http.NewCrossOriginProtection()}
+	if s.admission, err = h.Admission(Name); err != nil {
+		return nil, err
+	}
 	if s.wellKnown, err = c.wellKnown(); err != nil {
 		return nil, err
 	}
@@ -152,14 +158,12 @@ func New(ctx context.Context, h *host.Host, c Config, tenants *config.Config) (*
 	if err != nil {
 		return nil, err
 	}
-	if s.rest, err = rest.New(ctx, token, rest.Options{Log: h.Logger, Admit: s.admitPlatform}); err != nil {
+	if s.rest, err = rest.New(ctx, token, rest.Options{Log: h.Logger, Admit: s.admission.Client(c.ClientLimit)}); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	meter := h.Telemetry.Meter("countersign.dev/services/gateway")
-	var wrong error
-	s.unlimited, wrong = meter.Int64Counter("countersign.gateway.unlimited", metric.WithDescription("Requests let through because Redis did not decide their limit."))
 	s.refusals, err = meter.Int64Counter("countersign.gateway.refusals", metric.WithDescription("Refusals shown to signers, by code."))
-	if err = errors.Join(wrong, err); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	return s, nil

@@ -172,6 +172,9 @@ func TestProblems(t *testing.T) {
 			if got.StatusCode != tt.status || p.Status != tt.status || p.Code != tt.code || p.Title == "" || got.Header.Get("Retry-After") != tt.wait {
 				t.Fatalf("got %d, Retry-After %q\n%s", got.StatusCode, got.Header.Get("Retry-After"), got.body)
 			}
+			if tt.wait == "2" && p.Wait != "1.5s" { // as gRPC's RetryInfo has it
+				t.Errorf("to wait 1.5 s, it says %q", p.Wait)
+			}
 			if want := strings.ToLower(tt.code); p.Type != want && (want != "" || p.Type != "about:blank") {
 				t.Errorf("type %q", p.Type)
 			}

@@ -18,6 +18,8 @@ import (
 type PublicConfig struct {
 	GRPC    string `help:"Address for platforms' gRPC." default:"127.0.0.1:9090" env:"COUNTERSIGN_GRPC" name:"grpc"`
 	APIKeys string `help:"File of platforms' API keys; without it only loopback is served, as tenant demo." type:"existingfile" env:"COUNTERSIGN_API_KEYS" name:"api-keys"`
+
+	host.ClientLimit `embed:""`
 }
 
 // platformAuth lets platforms in by API key, and callers on loopback without one as tenant demo. follow keeps the keys as their file
@@ -38,6 +40,13 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 	if err := auth.CheckListener(c.GRPC, c.APIKeys != ""); err != nil {
 		return server.Component{}, "", err
 	}
+	if err := c.ClientLimit.Validate(); err != nil {
+		return server.Component{}, "", err
+	}
+	admission, err := h.Admission(Name)
+	if err != nil {
+		return server.Component{}, "", err
+	}
 	who, follow, err := platformAuth(h, c.APIKeys)
 	if err != nil {
 		return server.Component{}, "", err
@@ -46,7 +55,7 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 	links := "/" + signingv1.LinkService_ServiceDesc.ServiceName + "/"
 	profile := "/" + signingv1.ProfileService_ServiceDesc.ServiceName + "/"
 	public, err := rpc.NewServer(rpc.Options{
-		Auth: who, Telemetry: h.Telemetry, Public: true, Reflection: true,
+		Auth: who, Telemetry: h.Telemetry, Public: true, Reflection: true, Admit: admission.Client(c.ClientLimit),
 		// Every method checks the scope it needs itself; to read is the least.
 		Scopes: map[string]string{
 			scope: auth.RequestsRead, scope + "Create": auth.RequestsWrite, scope + "Cancel": auth.RequestsWrite, scope + "Amend": auth.RequestsWrite,

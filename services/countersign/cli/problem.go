@@ -64,6 +64,8 @@ func nextStep(f *failure.Error) string {
 		return "check the id; `countersign links list` shows the links of this tenant"
 	case f.Is(failure.CursorGone):
 		return "list the links anew with `countersign links list`, and watch without --after"
+	case f.RetryAfter > 0 && f.RetryAfter < time.Second:
+		return "ask again in a moment"
 	case f.RetryAfter > 0:
 		return fmt.Sprintf("ask again in %s", f.RetryAfter.Round(time.Second))
 	}

@@ -97,7 +97,9 @@ func (s *stack) addServices(ctx context.Context) error {
 		}
 		s.components = append(s.components, components...)
 	}
-	public, grpcAddress, err := token.Public(s.base.For(token.Name), token.PublicConfig{GRPC: s.config.GRPC, APIKeys: s.config.Gateway.APIKeys}, tokens)
+	public, grpcAddress, err := token.Public(s.base.For(token.Name), token.PublicConfig{
+		GRPC: s.config.GRPC, APIKeys: s.config.Gateway.APIKeys, ClientLimit: s.config.Gateway.ClientLimit,
+	}, tokens)
 	if err != nil {
 		return err
 	}

@@ -21,14 +21,17 @@ import (
 
 // Problem is the body of every refusal (RFC 9457).
 type Problem struct {
-	Type      string  `json:"type"` // the code in lower case; "about:blank" where the status says it all
-	Title     string  `json:"title"`
-	Status    int     `json:"status"`
-	Code      string  `json:"code,omitempty"` // the same in gRPC's details, on pages and in outcomes
-	Next      string  `json:"next,omitempty"` // the one thing that helps
-	Retryable bool    `json:"retryable"`
-	Fields    []Field `json:"fields,omitempty"`
-	TraceID   string  `json:"trace_id,omitempty"` // what to tell us about an accident
+	Type      string `json:"type"` // the code in lower case; "about:blank" where the status says it all
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Code      string `json:"code,omitempty"` // the same in gRPC's details, on pages and in outcomes
+	Next      string `json:"next,omitempty"` // the one thing that helps
+	Retryable bool   `json:"retryable"`
+	// Wait is how long to wait before the same call can succeed, as gRPC's RetryInfo has it: "0.85s". The header Retry-After has
+	// whole seconds, rounded up (RFC 9110 10.2.3).
+	Wait    string  `json:"retry_after,omitempty"`
+	Fields  []Field `json:"fields,omitempty"`
+	TraceID string  `json:"trace_id,omitempty"` // what to tell us about an accident
 }
 
 // Field is one wrong field. Its problem never repeats the value.
@@ -46,6 +49,7 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 	}
 	h := w.Header()
 	if f.RetryAfter > 0 {
+		p.Wait = strconv.FormatFloat(f.RetryAfter.Seconds(), 'f', -1, 64) + "s"
 		h.Set("Retry-After", strconv.FormatInt(int64((f.RetryAfter+time.Second-1)/time.Second), 10))
 	}
 	if code == http.StatusUnauthorized {
