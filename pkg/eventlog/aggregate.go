@@ -317,7 +317,7 @@ func (a *Aggregate[S]) History(ctx context.Context, k Key, visit func(state S, r
 		return err
 	}
 	for next := uint64(1); ; {
-		e, err := a.log.next(ctx, FactSubject(a.service, k), next)
+		e, err := a.log.LeaderNext(ctx, FactSubject(a.service, k), next)
 		if errors.Is(err, ErrNotFound) {
 			return nil
 		}

@@ -90,7 +90,7 @@ func (l *Log) quiet(ctx context.Context, filter string, after uint64) (uint64, e
 	if err != nil || last <= after {
 		return after, err
 	}
-	if _, err := l.next(ctx, filter, after+1); !errors.Is(err, ErrNotFound) {
+	if _, err := l.LeaderNext(ctx, filter, after+1); !errors.Is(err, ErrNotFound) {
 		return after, err
 	}
 	return last, nil

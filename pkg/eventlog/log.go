@@ -118,7 +118,7 @@ func (l *Log) Append(ctx context.Context, msg *nats.Msg, id string, last uint64)
 // settle reads from the leader the subject's first message after last: ours means stored, another's means lost the race.
 // Neither (a write still in flight) means that the question stays open.
 func (l *Log) settle(ctx context.Context, subject, id string, last uint64) (seq uint64, ours bool, err error) {
-	next, err := l.next(ctx, subject, last+1)
+	next, err := l.LeaderNext(ctx, subject, last+1)
 	if errors.Is(err, ErrNotFound) {
 		return 0, false, nil
 	}
@@ -158,8 +158,8 @@ func (l *Log) LeaderLast(ctx context.Context, subject string) (Entry, error) {
 	return l.leaderGet(ctx, map[string]any{"last_by_subj": subject})
 }
 
-// next returns the subject's first message from a sequence on, as the leader has it. ErrNotFound when there is none.
-func (l *Log) next(ctx context.Context, subject string, from uint64) (Entry, error) {
+// LeaderNext returns the first message of a subject from a sequence on, as the leader has it. ErrNotFound when there is none.
+func (l *Log) LeaderNext(ctx context.Context, subject string, from uint64) (Entry, error) {
 	return l.leaderGet(ctx, map[string]any{"seq": from, "next_by_subj": subject})
 }
 

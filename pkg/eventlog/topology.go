@@ -48,7 +48,7 @@ func FactsConfig(service string) jetstream.StreamConfig {
 func SharedStreams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		{
-			Name: "DEAD", Subjects: []string{"dead.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew,
+			Name: DeadStream, Subjects: []string{"dead.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew,
 			MaxBytes: 1 << 30, DenyDelete: true, Duplicates: 24 * time.Hour,
 		},
 		{
@@ -66,6 +66,9 @@ const (
 	KeysKey  = "countersign-keys"  // id of the keys its private data are under
 	SyncKey  = "countersign-sync"  // whether the server syncs before it acknowledges, as `init` last saw it
 )
+
+// DeadStream has what could not be handled, with the error.
+const DeadStream = "DEAD"
 
 // SyncAlways is the value of SyncKey that survives a power cut.
 const SyncAlways = "always"

@@ -1,6 +1,10 @@
-// Package keys holds a process's key material: one master key in a directory, and every other key derived from it under a
+// Package keys holds a process's key material: a master key in a directory, and every other key derived from it under a
 // label that says what it is for. Losing the master loses everything that was sealed under it: it belongs in the backup,
 // apart from the data.
+//
+// The master can be rotated (Dir.Rotate). What is sealed under it, the data keys of people, is then sealed anew under the
+// next one. What is derived and cannot be made anew stays with the first one, the origin: ids, keyed hashes, the keys of
+// documents and of the NATS server's files. Until the first rotation both are the same key.
 package keys
 
 import (
@@ -9,7 +13,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -38,22 +41,25 @@ var (
 	ErrFormat  = errors.New("key material is damaged")
 )
 
-// Ring derives keys from one master. It is safe for concurrent use and prints as its public id.
+// Ring derives keys from the origin, and has the masters that data are sealed under. It is safe for concurrent use and prints as
+// its public id.
 type Ring struct {
-	master [MasterSize]byte
-	id     string
+	origin Master
 	macs   sync.Map // label to a pool of keyed MACs
+
+	dir     Dir // where masters are read anew; "" = there is one, for good
+	strict  bool
+	mu      sync.Mutex
+	masters masters
 }
 
 // NewRing takes an existing master, for example from a key service. It must have MasterSize bytes.
 func NewRing(master []byte) (*Ring, error) {
-	if len(master) != MasterSize {
-		return nil, fmt.Errorf("%w: a master key has %d bytes, this one has %d", ErrFormat, MasterSize, len(master))
+	m, err := newMaster(master)
+	if err != nil {
+		return nil, err
 	}
-	r := &Ring{}
-	copy(r.master[:], master)
-	r.id = hex.EncodeToString(r.expand("id", "", 8))
-	return r, nil
+	return &Ring{origin: m, masters: masters{current: m}}, nil
 }
 
 // Create makes the directory (mode 0700) and a fresh master in it (0600), durable before it returns. Where a master exists
@@ -67,7 +73,7 @@ func Create(dir string) (*Ring, error) {
 	if err := write(dir, masterFile, master, false); err != nil {
 		return nil, err
 	}
-	return NewRing(master)
+	return Open(dir)
 }
 
 // Open reads the master that Create made. Its error is ErrMissing, ErrMode or ErrFormat, and names the remedy.
@@ -83,20 +89,25 @@ func open(dir string, strict bool) (*Ring, error) {
 			return nil, err
 		}
 	}
-	master, err := read(filepath.Join(dir, masterFile), strict)
+	all, err := readMasters(dir, strict)
 	if err != nil {
 		return nil, err
 	}
-	if len(master) != MasterSize {
-		return nil, fmt.Errorf("%w: %s holds %d bytes instead of %d: restore it from the backup",
-			ErrFormat, filepath.Join(dir, masterFile), len(master), MasterSize)
+	origin := all.current
+	switch first, err := readMaster(filepath.Join(dir, originFile), strict); {
+	case err == nil:
+		origin = first
+	case !errors.Is(err, ErrMissing):
+		return nil, err
+	case len(all.former) > 0 && !all.isFormer(origin.id):
+		return nil, fmt.Errorf("%w: there is no %s, but masters before this one: restore it from the backup", ErrMissing, filepath.Join(dir, originFile))
 	}
-	return NewRing(master)
+	return &Ring{origin: origin, dir: Dir(dir), strict: strict, masters: all}, nil
 }
 
-// ID names the master without revealing it: 16 hexadecimal digits. Write it where data is born, and a wrong key is known
-// by name before it is used.
-func (r *Ring) ID() string { return r.id }
+// ID names the origin without revealing it: 16 hexadecimal digits. Write it where data is born, and a wrong key is known
+// by name before it is used. A rotation does not change it.
+func (r *Ring) ID() string { return r.origin.id }
 
 // Derive returns the key of n bytes for a purpose; the same label and n always give the same key. Labels are constants with
 // a version, such as "vault.kek.v1", never input. It panics where n is not 1 to MaxDerived.
@@ -129,13 +140,15 @@ func (r *Ring) idleMACs(label string) *sync.Pool {
 	return pool.(*sync.Pool) //nolint:errcheck,forcetypeassert // as above
 }
 
+func (r *Ring) expand(kind, label string, n int) []byte { return r.origin.expand(kind, label, n) }
+
 // expand is HKDF-SHA256 without a salt, which a uniformly random master does not need (RFC 5869 3.1). The kind leads the
 // info, closed by a zero byte that no kind contains, so that the kinds cannot meet.
-func (r *Ring) expand(kind, label string, n int) []byte {
+func (m Master) expand(kind, label string, n int) []byte {
 	if n < 1 || n > MaxDerived {
 		panic(fmt.Sprintf("keys: a derived key has 1 to %d bytes, not %d", MaxDerived, n))
 	}
-	key, err := hkdf.Key(sha256.New, r.master[:], nil, kind+"\x00"+label, n)
+	key, err := hkdf.Key(sha256.New, m.key[:], nil, kind+"\x00"+label, n)
 	if err != nil {
 		panic("keys: " + err.Error()) // only lengths can be wrong, and they were checked
 	}
@@ -143,7 +156,7 @@ func (r *Ring) expand(kind, label string, n int) []byte {
 }
 
 // String returns the public id.
-func (r *Ring) String() string { return "keys.Ring(" + r.id + ")" }
+func (r *Ring) String() string { return "keys.Ring(" + r.origin.id + ")" }
 
 // Format writes the public id for every verb: the fields must not be printed.
 func (r *Ring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }

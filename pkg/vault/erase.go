@@ -21,34 +21,49 @@ func (v *Vault) Erase(ctx context.Context, tenant, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callFor)
 	defer cancel()
-	key, err := v.bury(ctx, p)
+	tombstone, err := v.bury(ctx, p)
 	if err != nil {
 		return fmt.Errorf("vault: erase: %w", err)
 	}
-	if key > 0 {
-		if err := overwrite(ctx, v.keys, key); err != nil {
-			return fmt.Errorf("vault: erase a key: %w", err)
-		}
+	if err := v.deleteKeys(ctx, p, tombstone); err != nil {
+		return err
 	}
 	return v.deleteValue(ctx, p)
 }
 
-// bury puts the tombstone, where there is none yet, and returns the sequence of the key that it is for. It comes before
-// anything is deleted: from here on no Put can make a new key, and after a crash whoever erases again knows what is left.
-func (v *Vault) bury(ctx context.Context, p place) (key uint64, err error) {
+// deleteKeys overwrites every key of an id below its tombstone. There is more than one where the master was being rotated: the same
+// data key, wrapped twice.
+func (v *Vault) deleteKeys(ctx context.Context, p place, tombstone uint64) error {
+	for {
+		e, err := v.keys.LeaderNext(ctx, p.keySubject(), 1)
+		switch {
+		case err != nil:
+			return fmt.Errorf("vault: erase a key: %w", err)
+		case e.Sequence >= tombstone:
+			return nil
+		}
+		if err := overwrite(ctx, v.keys, e.Sequence); err != nil {
+			return fmt.Errorf("vault: erase a key: %w", err)
+		}
+	}
+}
+
+// bury puts the tombstone, where there is none yet, and returns its sequence. It comes before anything is deleted: from here on no
+// Put can make a new key, and after a crash whoever erases again knows what is left.
+func (v *Vault) bury(ctx context.Context, p place) (tombstone uint64, err error) {
 	for {
 		last := uint64(0)
 		switch e, err := v.keys.LeaderLast(ctx, p.keySubject()); {
 		case err == nil && isTombstone(e.Data):
-			return buried(e.Data), nil
+			return e.Sequence, nil
 		case err == nil:
 			last = e.Sequence
 		case !errors.Is(err, eventlog.ErrNotFound):
 			return 0, err
 		}
-		_, err := v.keys.Append(ctx, message(p.keySubject(), newTombstone(last)), rand.Text(), last)
+		sequence, err := v.keys.Append(ctx, message(p.keySubject(), newTombstone(last)), rand.Text(), last)
 		if !errors.Is(err, eventlog.ErrConflict) {
-			return last, err
+			return sequence, err
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"sync"
 
 	"countersign.dev/pkg/keys"
 )
@@ -29,37 +30,55 @@ const (
 
 // Sealer encrypts what must be kept but belongs to nobody's id, such as a message among the dead letters.
 type Sealer struct {
-	id      [idSize]byte // of the master key, so that a wrong one is named
+	ring *keys.Ring
+	made sync.Map // id of a master to its *underMaster
+}
+
+// underMaster is what is derived from one master key.
+type underMaster struct {
+	id      [idSize]byte // so that a wrong one is named
 	kek     []byte       // wraps data keys
 	sealing []byte       // for Seal
 }
 
-// NewSealer returns a sealer under the ring's master key. It needs no streams.
-func NewSealer(ring *keys.Ring) *Sealer {
-	s := &Sealer{kek: ring.Derive(kekLabel, keySize), sealing: ring.Derive(sealLabel, keySize)}
-	if n, err := hex.Decode(s.id[:], []byte(ring.ID())); err != nil || n != idSize {
-		panic("vault: a ring's id has changed its form")
+// NewSealer returns a sealer under the ring's newest master key, whichever that is at the moment. It needs no streams.
+func NewSealer(ring *keys.Ring) *Sealer { return &Sealer{ring: ring} }
+
+// under derives from a master once: there are few.
+func (s *Sealer) under(m keys.Master) *underMaster {
+	if u, ok := s.made.Load(m.ID()); ok {
+		return u.(*underMaster) //nolint:errcheck,forcetypeassert // nothing else is stored
 	}
-	return s
+	u := &underMaster{kek: m.Derive(kekLabel, keySize), sealing: m.Derive(sealLabel, keySize)}
+	if n, err := hex.Decode(u.id[:], []byte(m.ID())); err != nil || n != idSize {
+		panic("vault: a master's id has changed its form")
+	}
+	s.made.Store(m.ID(), u)
+	return u
 }
+
+// newest is what new data are sealed under.
+func (s *Sealer) newest() *underMaster { return s.under(s.ring.Master()) }
 
 // Seal encrypts plaintext under the master key. It is not erased with anybody: keep what was sealed no longer than needed.
 func (s *Sealer) Seal(plaintext []byte) ([]byte, error) {
-	return seal(s.header(), s.sealing, bind("sealed", place{}), plaintext)
+	u := s.newest()
+	return seal(u.header(), u.sealing, bind("sealed", place{}), plaintext)
 }
 
 // Unseal returns what Seal was given, or ErrWrongKey or ErrDamaged.
 func (s *Sealer) Unseal(sealed []byte) ([]byte, error) {
-	box, err := s.body(sealed)
+	u, box, err := s.body(sealed)
 	if err != nil {
 		return nil, err
 	}
-	return open(box, s.sealing, bind("sealed", place{}))
+	return open(box, u.sealing, bind("sealed", place{}))
 }
 
 // wrap encrypts a data key for its place.
 func (s *Sealer) wrap(key []byte, p place) ([]byte, error) {
-	return seal(s.header(), s.kek, bind("key", p), key)
+	u := s.newest()
+	return seal(u.header(), u.kek, bind("key", p), key)
 }
 
 // unwrap returns the data key of a message of the keys stream; ErrErased for a tombstone.
@@ -67,11 +86,11 @@ func (s *Sealer) unwrap(wrapped []byte, p place) ([]byte, error) {
 	if isTombstone(wrapped) {
 		return nil, ErrErased
 	}
-	box, err := s.body(wrapped)
+	u, box, err := s.body(wrapped)
 	if err != nil {
 		return nil, err
 	}
-	return open(box, s.kek, bind("key", p))
+	return open(box, u.kek, bind("key", p))
 }
 
 func (s *Sealer) sealValue(key []byte, p place, plaintext []byte) ([]byte, error) {
@@ -95,17 +114,31 @@ func (s *Sealer) open(p place, wrapped, sealed []byte) ([]byte, error) {
 }
 
 // header leads what is under the master key: the version, and which master key.
-func (s *Sealer) header() []byte { return append([]byte{version1}, s.id[:]...) }
+func (u *underMaster) header() []byte { return append([]byte{version1}, u.id[:]...) }
 
-// body checks the header and returns what follows.
-func (s *Sealer) body(sealed []byte) ([]byte, error) {
+// masterIn names the master that something is sealed under; "" where it does not say.
+func masterIn(sealed []byte) string {
 	if len(sealed) < 1+idSize || sealed[0] != version1 {
-		return nil, fmt.Errorf("%w: not a box of this version", ErrDamaged)
+		return ""
 	}
-	if id := sealed[1 : 1+idSize]; string(id) != string(s.id[:]) {
-		return nil, fmt.Errorf("%w: it is under %x, this process has %x: start it with the key directory that belongs to these data", ErrWrongKey, id, s.id)
+	return hex.EncodeToString(sealed[1 : 1+idSize])
+}
+
+// body finds the master that the header names, and returns what follows.
+func (s *Sealer) body(sealed []byte) (*underMaster, []byte, error) {
+	id := masterIn(sealed)
+	if id == "" {
+		return nil, nil, fmt.Errorf("%w: not a box of this version", ErrDamaged)
 	}
-	return sealed[1+idSize:], nil
+	m, ok := s.ring.MasterOf(id)
+	if !ok {
+		return nil, nil, wrongKey(id, s.ring)
+	}
+	return s.under(m), sealed[1+idSize:], nil
+}
+
+func wrongKey(id string, ring *keys.Ring) error {
+	return fmt.Errorf("%w: it is under %s, this process has %s: start it with the key directory that belongs to these data", ErrWrongKey, id, ring.Master().ID())
 }
 
 // newTombstone marks an id as erased. It names the message that is to be overwritten, so that whoever finds it can finish.
@@ -114,9 +147,6 @@ func newTombstone(keySequence uint64) []byte {
 }
 
 func isTombstone(data []byte) bool { return len(data) == 1+8 && data[0] == tombstone }
-
-// buried returns the sequence of the key that a tombstone is for.
-func buried(data []byte) uint64 { return binary.BigEndian.Uint64(data[1:]) }
 
 // bind returns what is authenticated beside a ciphertext: bytes that are moved to another kind, tenant or id do not open there.
 // Each part is led by its length.

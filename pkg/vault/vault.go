@@ -83,7 +83,11 @@ type Vault struct {
 	batchFor time.Duration
 }
 
-// Open opens the vault on streams that `init` has made, with the master key that its contents are under.
+// MasterKey is the stream metadata of KeysStream that names the newest master, once it was rotated.
+const MasterKey = "countersign-master"
+
+// Open opens the vault on streams that `init` has made, with the master key that its contents are under. ErrWrongKey means that the
+// ring does not have it.
 func Open(ctx context.Context, js jetstream.JetStream, ring *keys.Ring) (*Vault, error) {
 	values, err := eventlog.OpenLog(ctx, js.Conn(), ValuesStream)
 	if err != nil {
@@ -92,6 +96,11 @@ func Open(ctx context.Context, js jetstream.JetStream, ring *keys.Ring) (*Vault,
 	dataKeys, err := eventlog.OpenLog(ctx, js.Conn(), KeysStream)
 	if err != nil {
 		return nil, err
+	}
+	if id := dataKeys.Stream().CachedInfo().Config.Metadata[MasterKey]; id != "" {
+		if _, ok := ring.MasterOf(id); !ok {
+			return nil, wrongKey(id, ring)
+		}
 	}
 	return &Vault{Sealer: NewSealer(ring), values: values, keys: dataKeys, marks: func(string, uint64) {}, batchFor: batchFor}, nil
 }

@@ -23,9 +23,10 @@ import (
 
 // keysCommand makes the secrets of a deployment.
 type keysCommand struct {
-	Make   keysMake   `cmd:"" help:"Make the keys of a deployment, once. Needs no server."`
-	API    keysAPI    `cmd:"" name:"api" help:"Make an API key for a platform, and print it this once. It is good within seconds."`
-	Revoke keysRevoke `cmd:"" help:"Take an API key back, within seconds."`
+	Make   keysMake      `cmd:"" help:"Make the keys of a deployment, once. Needs no server."`
+	API    keysAPI       `cmd:"" name:"api" help:"Make an API key for a platform, and print it this once. It is good within seconds."`
+	Revoke keysRevoke    `cmd:"" help:"Take an API key back, within seconds."`
+	Rotate cli.RotateCmd `cmd:"" help:"Change the master key that personal data are under. Services may serve meanwhile."`
 }
 
 // keysMake makes what has to be there before any server starts.
