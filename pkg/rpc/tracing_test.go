@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -99,5 +100,52 @@ func TestProbesAndUnknownMethodsLeaveNoTrace(t *testing.T) {
 	body, _ := io.ReadAll(rec.Body)
 	if strings.Contains(string(body), "Zzz123") || strings.Contains(string(body), "grpc.health") || !strings.Contains(string(body), "UnaryCall") {
 		t.Errorf("metrics: %s", body)
+	}
+}
+
+// TestAStoryThatIsNotRecorded goes on without spans: whoever comes after knows the trace and that nobody keeps it, and the call is
+// measured all the same. A platform's decision binds nobody: its call is recorded as any new story is.
+func TestAStoryThatIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	for name, public := range map[string]bool{"between services": false, "from a platform": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sink := telemetrytest.NewSink(t)
+			tel := traced(t, "server", sink)
+			var seen trace.SpanContext
+			w := start(t, service{unary: func(ctx context.Context, _ *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+				seen = trace.SpanContextFromContext(ctx)
+				return &testgrpc.SimpleResponse{}, nil
+			}}, func(o *rpc.Options) { o.Telemetry, o.Public = tel, public })
+			conn := w.dial(t, func(o *rpc.DialOptions) { o.Telemetry = tel })
+			state, err := trace.ParseTraceState("vendor=1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			story := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceState: state})
+			ctx := trace.ContextWithSpanContext(t.Context(), story)
+			if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(ctx, &testgrpc.SimpleRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			w.stop()
+			if err := tel.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if public {
+				if seen.TraceID() == story.TraceID() || !seen.IsSampled() {
+					t.Errorf("the handler's span is %v of trace %v, sampled %v", seen.SpanID(), seen.TraceID(), seen.IsSampled())
+				}
+				sink.Wait(t, 5*time.Second, func(s []telemetrytest.Span) bool { return len(s) == 1 })
+			} else if !seen.Equal(story.WithRemote(true)) {
+				t.Errorf("the handler knows %v, want %v", seen, story)
+			} else if n := len(sink.Spans()); n > 0 {
+				t.Errorf("%d spans of a story that nobody keeps", n)
+			}
+			rec := httptest.NewRecorder()
+			tel.MetricsHandler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+			if !strings.Contains(rec.Body.String(), `rpc_method="grpc.testing.TestService/UnaryCall",rpc_response_status_code="OK",rpc_system_name="grpc"} 1`) {
+				t.Errorf("the call is not measured once: %s", rec.Body)
+			}
+		})
 	}
 }
