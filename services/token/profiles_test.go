@@ -350,6 +350,9 @@ func TestSentLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if p := answer.GetProfile(); answer.GetChanged() && (p.GetSetAt() != nil || p.GetOrigin() != signingv1.ProfileOrigin_PROFILE_ORIGIN_UNSPECIFIED) {
+			t.Errorf("asked beforehand, and set by %v at %v", p.GetOrigin(), p.GetSetAt().AsTime())
+		}
 		return fmt.Sprint(answer.GetChanged(), answer.GetProfile().GetVersion(), answer.GetLiveLinks(), answer.GetTouchedLinks(), answer.GetShortenedLinks())
 	}
 	for _, asked := range []struct{ got, want string }{

@@ -170,7 +170,8 @@ func (p profileServer) set(ctx context.Context, tenant string, req *signingv1.Se
 	case req.GetDryRun() && refusal != nil:
 		return nil, refusal
 	case req.GetDryRun() && changes:
-		answer.Changed, answer.Profile = true, entryView(&tokenv1.ProfileEntry{Profile: set.GetProfile(), Origin: tokenv1.ProfileOrigin_PROFILE_ORIGIN_API, At: set.GetAt()}, true)
+		answer.Changed, answer.Profile = true, entryView(&tokenv1.ProfileEntry{Profile: set.GetProfile()}, true)
+		answer.Profile.Origin = signingv1.ProfileOrigin_PROFILE_ORIGIN_UNSPECIFIED // nobody has set it
 		return answer, nil
 	case req.GetDryRun():
 		return answer, nil

@@ -108,7 +108,10 @@ func (c *ProfilesShowCmd) Run(ctx context.Context, io *IO) error {
 
 func tellProfile(io *IO, p *signingv1.Profile) {
 	by := profileOrigin(p.GetOrigin())
-	if p.GetSetAt() != nil {
+	switch {
+	case p.GetOrigin() == signingv1.ProfileOrigin_PROFILE_ORIGIN_UNSPECIFIED:
+		by = "nobody yet"
+	case p.GetSetAt() != nil:
 		by += ", " + io.instant(p.GetSetAt())
 	}
 	if p.GetRetired() {

@@ -167,7 +167,7 @@ type Profile struct {
 	Reminders string `protobuf:"bytes,11,opt,name=reminders,proto3" json:"reminders,omitempty"`
 	// Name of an escalation policy.
 	Escalation string `protobuf:"bytes,12,opt,name=escalation,proto3" json:"escalation,omitempty"`
-	// Who set this version.
+	// Who set this version; unspecified in the answer to a dry run, which sets none.
 	Origin ProfileOrigin `protobuf:"varint,13,opt,name=origin,proto3,enum=countersign.signing.v1.ProfileOrigin" json:"origin,omitempty"`
 	// When; absent for one that is built in.
 	SetAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
