@@ -14,6 +14,7 @@ import (
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/hot"
 	"countersign.dev/pkg/keys"
+	"countersign.dev/pkg/natsaccess"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/secret"
 	"countersign.dev/pkg/telemetry"
@@ -47,7 +48,7 @@ type Base struct {
 // Open connects to NATS and Redis. Close ends the connections.
 func Open(o Options) (*Base, error) {
 	logger := o.Logger
-	nc, err := nats.Connect(o.NATS,
+	nc, err := natsaccess.Connect(o.NATS, o.Keys,
 		nats.Name("countersign"), nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() && err != nil { // nil is our own Close

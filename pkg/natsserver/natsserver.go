@@ -25,6 +25,8 @@ type Options struct {
 	Key string
 	// SyncEvery writes behind acknowledgements; 0 syncs before each one, which is the only setting that survives a power cut.
 	SyncEvery time.Duration
+	// Accounts is a file that says who may do what, as package natsaccess writes it; empty lets everybody do everything.
+	Accounts string
 }
 
 // Server is a running server.
@@ -43,10 +45,14 @@ func Start(o Options) (*Server, error) {
 	if number == 0 {
 		number = server.RANDOM_PORT
 	}
-	opts := &server.Options{
-		ServerName: "countersign", Host: host, Port: number, NoSigs: true, NoLog: true, MaxPayload: MaxPayload,
-		JetStream: true, StoreDir: o.Dir, SyncAlways: o.SyncEvery == 0, SyncInterval: o.SyncEvery,
+	opts := &server.Options{}
+	if o.Accounts != "" {
+		if opts, err = server.ProcessConfigFile(o.Accounts); err != nil {
+			return nil, fmt.Errorf("natsserver: accounts: %w", err)
+		}
 	}
+	opts.ServerName, opts.Host, opts.Port, opts.NoSigs, opts.NoLog, opts.MaxPayload = "countersign", host, number, true, true, MaxPayload
+	opts.JetStream, opts.StoreDir, opts.SyncAlways, opts.SyncInterval = true, o.Dir, o.SyncEvery == 0, o.SyncEvery
 	if o.Key != "" {
 		opts.JetStreamCipher, opts.JetStreamKey = server.AES, o.Key
 	}

@@ -13,6 +13,7 @@ import (
 
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/natsaccess"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/telemetry"
 	recordv1 "countersign.dev/proto/countersign/record/v1"
@@ -37,17 +38,22 @@ func (s *Service) onIntake(ctx context.Context, m eventlog.Message) error {
 			id = eventlog.DeriveID(s.h.Keys, "req", tenant, "unreadable", fmt.Sprint(m.Sequence))
 		}
 		err = s.reject(ctx, tenant, id, fmt.Sprintf("%s:%d", m.Stream, m.Sequence), refusal)
-		return errors.Join(err, s.reply(m, &signingv1.Outcome{Event: "rejected", RequestId: id, Code: refusal.Code, Message: refusal.Text, Fields: problemsOf(refusal)}))
+		return errors.Join(err, s.reply(tenant, m, &signingv1.Outcome{Event: "rejected", RequestId: id, Code: refusal.Code, Message: refusal.Text, Fields: problemsOf(refusal)}))
 	}
 	if err != nil {
 		return err
 	}
-	return s.reply(m, view)
+	return s.reply(tenant, m, view)
 }
 
 // takeIn reads one intake message and does what it asks. The id is set as soon as it is known. The id of a CloudEvent is the
 // idempotency key of the call that it is.
 func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message, by eventlog.By) (id string, answer proto.Message, err error) {
+	if !mayReply(tenant, m.Reply) {
+		return "", nil, failure.RequestUnreadable.WithFields(failure.Field{
+			Path: eventlog.ReplyHeader, Problem: "is no subject for answers: it begins with _INBOX. or " + natsaccess.ReplySubject(tenant),
+		})
+	}
 	in, err := unwrap(m)
 	if err != nil {
 		return "", nil, err
@@ -145,9 +151,19 @@ func decode(in cloudEvent, into proto.Message) error {
 	return rpc.DecodeJSON(in.data, into)
 }
 
+// mayReply tells whether an answer may be published where a platform of a tenant asks for it. We may publish anywhere: by us it would
+// reach other tenants' intake, and the record itself.
+func mayReply(tenant, subject string) bool {
+	own, prefixed := strings.CutPrefix(subject, natsaccess.ReplySubject(tenant))
+	if !prefixed {
+		own, prefixed = strings.CutPrefix(subject, "_INBOX.")
+	}
+	return subject == "" || prefixed && own != "" && !strings.ContainsAny(own, "*> \t\r\n")
+}
+
 // reply answers a publisher that asked for one, as gRPC would. Nobody listening is no error.
-func (s *Service) reply(m eventlog.Message, answer proto.Message) error {
-	if m.Reply == "" || strings.HasPrefix(m.Reply, "$") {
+func (s *Service) reply(tenant string, m eventlog.Message, answer proto.Message) error {
+	if m.Reply == "" || !mayReply(tenant, m.Reply) {
 		return nil
 	}
 	body, err := outcomeJSON.Marshal(answer)

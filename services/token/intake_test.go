@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -99,7 +101,7 @@ func TestIntake(t *testing.T) {
 // TestIntakeIsAnswered: who gives a subject to answer on gets there what gRPC would say.
 func TestIntakeIsAnswered(t *testing.T) {
 	w := start(t)
-	answers, err := w.NATS.Connect().SubscribeSync("answers.of.the.test")
+	answers, err := w.NATS.Connect().SubscribeSync("reply.acme.answers")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +124,42 @@ func TestIntakeIsAnswered(t *testing.T) {
 	refusal := &signingv1.Outcome{}
 	if err := protojson.Unmarshal(m.Data, refusal); err != nil || refusal.GetCode() != failure.RequestUnreadable.Code {
 		t.Errorf("answered %s, %v", m.Data, err)
+	}
+}
+
+// TestAnswersGoNowhereElse: we may publish anywhere, so whoever asks for an answer may have it where its tenant's answers belong, and
+// nowhere in the record or at another tenant's.
+func TestAnswersGoNowhereElse(t *testing.T) {
+	w := start(t)
+	ear, err := w.NATS.Connect().SubscribeSync(">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := []string{
+		"intake.globex", "intake.acme", "outcome.globex.req_1", "fact.token.acme.req_1", "reply.globex.1", "reply.acme.", "reply.acme", "_INBOX.", "_INBOX.*", "_INBOX_x.1",
+		"$JS.API.STREAM.PURGE.INTAKE", "timer.token.acme.x", "reply.acme.>",
+	}
+	for i, subject := range wrong {
+		w.publish(asJSON(t, lease(fmt.Sprint("ref", i))), "countersign-reply", subject)
+	}
+	var told []*signingv1.Outcome
+	eventlogtest.Eventually(t, "all are refused", func() bool { told = w.outcomes("*"); return len(told) == len(wrong) })
+	for _, o := range told {
+		if o.GetEvent() != "rejected" || o.GetCode() != failure.RequestUnreadable.Code || paths(o.GetFields()) != "countersign-reply" {
+			t.Errorf("told %v", o)
+		}
+	}
+	if err := ear.SetPendingLimits(-1, -1); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := ear.NextMsg(50 * time.Millisecond)
+		if err != nil {
+			break
+		}
+		if slices.Contains(wrong, m.Subject) && m.Subject != "intake.acme" {
+			t.Errorf("something was published on %s: %s", m.Subject, m.Data)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"countersign.dev/pkg/keys"
 	"countersign.dev/services/countersign/cli/doctor"
 )
 
@@ -13,6 +14,7 @@ type DoctorCmd struct {
 	Client `embed:""`
 
 	NATS    string `help:"NATS server." default:"nats://127.0.0.1:4222" env:"COUNTERSIGN_NATS" name:"nats" group:"Where to look (- leaves it out):"`
+	Keys    string `help:"Directory of the deployment's keys, by which NATS knows its services; not needed where NATS takes everybody." env:"COUNTERSIGN_KEYS" placeholder:"DIR" group:"Where to look (- leaves it out):"`
 	Redis   string `help:"Redis." default:"127.0.0.1:6379" env:"COUNTERSIGN_REDIS" group:"Where to look (- leaves it out):"`
 	SMTP    string `help:"Mail relay." default:"127.0.0.1:1025" env:"COUNTERSIGN_SMTP" name:"smtp" group:"Where to look (- leaves it out):"`
 	SMTPTLS string `help:"How the relay is reached: starttls, implicit or none." default:"none" enum:"starttls,implicit,none" env:"COUNTERSIGN_SMTP_TLS" name:"smtp-tls" group:"Where to look (- leaves it out):"`
@@ -32,8 +34,12 @@ Examples:
 
 // Run examines.
 func (c *DoctorCmd) Run(ctx context.Context, io *IO) error {
+	ring, err := ringIn(c.Keys)
+	if err != nil {
+		return err
+	}
 	patient := doctor.Patient{
-		NATS: named(c.NATS), Redis: named(c.Redis), SMTP: named(c.SMTP), SMTPTLS: c.SMTPTLS, HTTP: origin(c.HTTP), Metrics: origin(c.Metrics), Expected: io.Expected,
+		NATS: named(c.NATS), Keys: ring, Redis: named(c.Redis), SMTP: named(c.SMTP), SMTPTLS: c.SMTPTLS, HTTP: origin(c.HTTP), Metrics: origin(c.Metrics), Expected: io.Expected,
 	}
 	if c.Server != "-" {
 		conn, done, err := c.dial()
@@ -69,6 +75,18 @@ func (c *DoctorCmd) Run(ctx context.Context, io *IO) error {
 		return &problem{text: fmt.Sprintf("%s of %d not well", count(failed, "check", "checks"), len(findings)), exit: ExitRefused}
 	}
 	return nil
+}
+
+// ringIn opens the keys in a directory; nil where none is named.
+func ringIn(dir string) (*keys.Ring, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	ring, err := keys.Open(dir)
+	if err != nil {
+		return nil, usage("name the folder `keys` of --data", "cannot read the keys: %v", err)
+	}
+	return ring, nil
 }
 
 // named is an address, unless it is to be left out.

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"countersign.dev/pkg/keys"
+	"countersign.dev/pkg/natsaccess"
 	"countersign.dev/pkg/vault"
 )
 
@@ -100,7 +101,7 @@ func (c *RotateCmd) vault(ctx context.Context, directory keys.Dir) (*vault.Vault
 	if err != nil {
 		return nil, nil, err
 	}
-	nc, err := nats.Connect(c.NATS, nats.Name("countersign keys rotate"))
+	nc, err := natsaccess.Connect(c.NATS, ring, nats.Name("countersign keys rotate"))
 	if err != nil {
 		return nil, nil, &problem{
 			text: fmt.Sprintf("cannot connect to NATS at %s: %v", c.NATS, err), exit: ExitUnreachable,

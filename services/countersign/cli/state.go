@@ -16,6 +16,7 @@ import (
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/hot"
 	"countersign.dev/pkg/hotstate"
+	"countersign.dev/pkg/natsaccess"
 	"countersign.dev/pkg/secret"
 )
 
@@ -36,6 +37,7 @@ type StateCmd struct {
 type stateFlags struct {
 	Tenant            string `help:"Only of this tenant." placeholder:"TENANT"`
 	NATS              string `help:"NATS server that has the record." default:"nats://127.0.0.1:4222" env:"COUNTERSIGN_NATS" name:"nats" group:"Connection:"`
+	Keys              string `help:"Directory of the deployment's keys, by which NATS knows its services; not needed where NATS takes everybody." env:"COUNTERSIGN_KEYS" placeholder:"DIR" group:"Connection:"`
 	Redis             string `help:"Redis: host:port, several for a Cluster, or redis[s]://host:port?sentinel=NAME." default:"127.0.0.1:6379" env:"COUNTERSIGN_REDIS" group:"Connection:"`
 	RedisPasswordFile string `help:"File that holds Redis's password." env:"COUNTERSIGN_REDIS_PASSWORD_FILE" name:"redis-password-file" placeholder:"FILE" group:"Connection:"`
 	JSON              bool   `help:"Print JSON, one object a line." name:"json"`
@@ -45,6 +47,10 @@ type stateFlags struct {
 func (f stateFlags) open(ctx context.Context) (*nats.Conn, redis.UniversalClient, func(), error) {
 	if f.Tenant != "" && !eventlog.ValidTenant(f.Tenant) {
 		return nil, nil, nil, usage("a tenant is named by a-z, 0-9 and -, at most 32 of them", "%q is no tenant", f.Tenant)
+	}
+	ring, err := ringIn(f.Keys)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	var password secret.Secret
 	if f.RedisPasswordFile != "" {
@@ -64,7 +70,7 @@ func (f stateFlags) open(ctx context.Context) (*nats.Conn, redis.UniversalClient
 			next: "start it, or say where it is with --redis HOST:PORT (COUNTERSIGN_REDIS)",
 		}, rdb.Close())
 	}
-	nc, err := nats.Connect(f.NATS, nats.Name("countersign state"))
+	nc, err := natsaccess.Connect(f.NATS, ring, nats.Name("countersign state"))
 	if err != nil {
 		return nil, nil, nil, errors.Join(&problem{
 			text: fmt.Sprintf("cannot connect to NATS at %s: %v", f.NATS, err), exit: ExitUnreachable,

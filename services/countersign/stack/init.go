@@ -18,6 +18,7 @@ import (
 
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/keys"
+	"countersign.dev/pkg/natsaccess"
 )
 
 // Init makes streams and consumers on a server, each stream once in its life.
@@ -56,7 +57,7 @@ func (i Init) Run(ctx context.Context, ring *keys.Ring) (Made, error) {
 	if known.Keys != "" && known.Keys != ring.ID() {
 		return Made{}, fmt.Errorf("the streams were made under the keys %s, this directory has %s: put the right keys into %s", known.Keys, ring.ID(), filepath.Join(i.Data, "keys"))
 	}
-	nc, err := nats.Connect(i.NATS, nats.Timeout(5*time.Second))
+	nc, err := natsaccess.Connect(i.NATS, ring, nats.Timeout(5*time.Second))
 	if err != nil {
 		return Made{}, fmt.Errorf("connect to NATS at %s: %w", i.NATS, err)
 	}

@@ -41,11 +41,12 @@ type Config struct {
 	Mailbox     string         `help:"Address for the page of the development mailbox." default:"127.0.0.1:8025" env:"COUNTERSIGN_MAILBOX"`
 	MailboxSMTP string         `help:"Address where the development mailbox takes mail." default:"127.0.0.1:1025" env:"COUNTERSIGN_MAILBOX_SMTP" name:"mailbox-smtp"`
 
-	NATS        string `help:"Use this NATS server instead of the embedded one." env:"COUNTERSIGN_NATS" name:"nats"`
-	NATSListen  string `help:"Address of the embedded NATS server." default:"127.0.0.1:4222" env:"COUNTERSIGN_NATS_LISTEN" name:"nats-listen"`
-	Redis       string `help:"Use this Redis instead of one of our own." env:"COUNTERSIGN_REDIS"`
-	RedisListen string `help:"Address of our own Redis." default:"127.0.0.1:6379" env:"COUNTERSIGN_REDIS_LISTEN" name:"redis-listen"`
-	SMTP        string `help:"Send mail through this relay (host:port) instead of to the development mailbox." env:"COUNTERSIGN_SMTP" name:"smtp"`
+	NATS         string `help:"Use this NATS server instead of the embedded one." env:"COUNTERSIGN_NATS" name:"nats"`
+	NATSListen   string `help:"Address of the embedded NATS server." default:"127.0.0.1:4222" env:"COUNTERSIGN_NATS_LISTEN" name:"nats-listen"`
+	NATSAccounts string `help:"File of accounts for the embedded NATS server, made by 'countersign keys nats'; without it whoever reaches the server may do everything." type:"existingfile" env:"COUNTERSIGN_NATS_ACCOUNTS" name:"nats-accounts"`
+	Redis        string `help:"Use this Redis instead of one of our own." env:"COUNTERSIGN_REDIS"`
+	RedisListen  string `help:"Address of our own Redis." default:"127.0.0.1:6379" env:"COUNTERSIGN_REDIS_LISTEN" name:"redis-listen"`
+	SMTP         string `help:"Send mail through this relay (host:port) instead of to the development mailbox." env:"COUNTERSIGN_SMTP" name:"smtp"`
 
 	SyncEvery     time.Duration `help:"Have the embedded NATS sync its disk this often instead of before each acknowledgement: faster, and a power cut may lose the last moments." env:"COUNTERSIGN_SYNC_EVERY" name:"sync-every"`
 	AllowLazySync bool          `help:"Accept a NATS server that acknowledges before it syncs." env:"COUNTERSIGN_ALLOW_LAZY_SYNC"`
@@ -215,6 +216,7 @@ func (s *stack) startServers(ctx context.Context) error {
 	if s.addresses.NATS = c.NATS; c.NATS == "" {
 		n, err := natsserver.Start(natsserver.Options{
 			Listen: c.NATSListen, Dir: s.path("nats"), Key: hex.EncodeToString(s.ring.Derive("cs.nats.v1", 32)), SyncEvery: c.SyncEvery,
+			Accounts: c.NATSAccounts,
 		})
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/keys"
 )
 
 // patience is how long one examination may take.
@@ -39,6 +40,7 @@ type Patient struct {
 	GRPC     *grpc.ClientConn  // nil is not looked at
 	GRPCName string            // its address, for words
 	NATS     string            // URL
+	Keys     *keys.Ring        // by which NATS knows the services; nil where it takes everybody
 	Redis    string            // as pkg/hot reads it
 	SMTP     string            // host:port
 	SMTPTLS  string            // starttls, implicit or none

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/natsaccess"
 )
 
 const (
@@ -37,7 +38,7 @@ func examineNATS(ctx context.Context, p Patient) []Finding {
 	if p.NATS == "" {
 		return nil
 	}
-	nc, err := nats.Connect(p.NATS, nats.Timeout(connectTimeout), nats.NoReconnect(), nats.Name("countersign doctor"))
+	nc, err := natsaccess.Connect(p.NATS, p.Keys, nats.Timeout(connectTimeout), nats.NoReconnect(), nats.Name("countersign doctor"))
 	if err != nil {
 		return []Finding{fail("nats", startIt+" with --nats", "cannot connect to %s: %v", p.NATS, err)}
 	}

@@ -27,6 +27,7 @@ type keysCommand struct {
 	API    keysAPI       `cmd:"" name:"api" help:"Make an API key for a platform, and print it this once. It is good within seconds."`
 	Revoke keysRevoke    `cmd:"" help:"Take an API key back, within seconds."`
 	Rotate cli.RotateCmd `cmd:"" help:"Change the master key that personal data are under. Services may serve meanwhile."`
+	NATS   keysNATS      `cmd:"" name:"nats" help:"Make the accounts of a NATS server: one for the services, one for the platforms of each tenant."`
 }
 
 // keysMake makes what has to be there before any server starts.

@@ -138,3 +138,45 @@ func TestDeployedCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestNATSAccounts: the files are the same each time, nobody else reads them, and the server takes them.
+func TestNATSAccounts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	if _, err := stack.OpenKeys(data); err != nil {
+		t.Fatal(err)
+	}
+	c := keysNATS{Data: data, Accounts: filepath.Join(dir, "accounts.conf"), Seeds: filepath.Join(dir, "seeds"), Tenants: []string{"acme", "globex:2"}}
+	var made []string
+	for range 2 {
+		var out bytes.Buffer
+		if err := c.Run(&cli.IO{Out: &out}); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{c.Accounts, filepath.Join(c.Seeds, "acme.nk"), filepath.Join(c.Seeds, "globex.nk")} {
+			info, err := os.Stat(file)
+			if err != nil || info.Mode().Perm() != 0o600 || !strings.Contains(out.String(), file) {
+				t.Errorf("%s: %v, %v; told %s", file, info, err, &out)
+			}
+			text, err := os.ReadFile(file)
+			if err != nil || strings.Contains(out.String(), strings.TrimSpace(string(text))) {
+				t.Errorf("%s: %v, or its content is shown", file, err)
+			}
+			made = append(made, string(text))
+		}
+	}
+	if strings.Join(made[:3], "") != strings.Join(made[3:], "") {
+		t.Error("the second time other keys are made")
+	}
+	o, err := server.ProcessConfigFile(c.Accounts)
+	if err != nil || len(o.Accounts) != 4 || len(o.Nkeys) != 3 { // the services, two platforms, the system
+		t.Errorf("the server reads %d accounts and %d keys, %v", len(o.Accounts), len(o.Nkeys), err)
+	}
+	for _, wrong := range [][]string{{"ACME"}, {"acme", "acme:2"}, {"acme:0"}} {
+		c.Tenants = wrong
+		if err := c.Run(&cli.IO{Out: &bytes.Buffer{}}); err == nil {
+			t.Errorf("%v is taken", wrong)
+		}
+	}
+}
