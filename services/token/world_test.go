@@ -61,6 +61,7 @@ type world struct {
 	profiles  signingv1.ProfileServiceClient
 	platform  signingv1.LinkServiceClient
 	service   *token.Service
+	conn      *nats.Conn // the service's
 	peers     *peers
 }
 
@@ -106,7 +107,7 @@ func startOn(t *testing.T, rdb redis.UniversalClient) *world {
 	w.Serve("identity", func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, w.peers) })
 	w.Serve("audit", func(r grpc.ServiceRegistrar) { auditv1.RegisterAuditServiceServer(r, w.peers) })
 	h := w.Host(token.Name)
-	h.Redis = w.rdb
+	h.Redis, w.conn = w.rdb, h.NATS
 	s, err := token.New(t.Context(), h, tenants)
 	if err != nil {
 		t.Fatal(err)
