@@ -10,6 +10,8 @@ import (
 
 	// The server itself: the same code as the nats-server binary, so that one process has all of its promises.
 	"github.com/nats-io/nats-server/v2/server"
+
+	"countersign.dev/pkg/mutant"
 )
 
 // MaxPayload lets a request carry a document of 5 MiB in base64 (decisions 20).
@@ -52,7 +54,7 @@ func Start(o Options) (*Server, error) {
 		}
 	}
 	opts.ServerName, opts.Host, opts.Port, opts.NoSigs, opts.NoLog, opts.MaxPayload = "countersign", host, number, true, true, MaxPayload
-	opts.JetStream, opts.StoreDir, opts.SyncAlways, opts.SyncInterval = true, o.Dir, o.SyncEvery == 0, o.SyncEvery
+	opts.JetStream, opts.StoreDir, opts.SyncAlways, opts.SyncInterval = true, o.Dir, o.SyncEvery == 0 && !mutant.LazySync, o.SyncEvery
 	if o.Key != "" {
 		opts.JetStreamCipher, opts.JetStreamKey = server.AES, o.Key
 	}

@@ -4,87 +4,20 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sys/unix"
+
+	"countersign.dev/pkg/natsserver/powertest"
 )
-
-// disk is an ext4 file system in a file, whose power can be cut.
-type disk struct {
-	t     *testing.T
-	image string
-	mount string
-}
-
-// newDisk makes and mounts one; where the kernel does not let us, the test is skipped with what it refused.
-func newDisk(t *testing.T) *disk {
-	t.Helper()
-	d := &disk{t: t, image: filepath.Join(t.TempDir(), "disk.img"), mount: filepath.Join(t.TempDir(), "disk")}
-	if err := os.MkdirAll(d.mount, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(d.image, 4<<30); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-F", d.image).CombinedOutput(); err != nil {
-		t.Skipf("no power cut: mkfs.ext4: %v %s", err, out)
-	}
-	if out, err := d.attach(); err != nil {
-		t.Skipf("no power cut: the kernel does not mount a file (root and loop devices are needed): %v %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", d.mount).Run() }) //nolint:gosec // a folder of the test
-	return d
-}
-
-func (d *disk) attach() ([]byte, error) {
-	return exec.Command("mount", "-o", "loop", d.image, d.mount).CombinedOutput() //nolint:gosec // folders of the test
-}
-
-// cut loses everything that was not synced, as a power cut does (EXT4_IOC_SHUTDOWN without flushing the journal).
-func (d *disk) cut() error {
-	const shutdown, noLogFlush = 0x8004587d, 2
-	f, err := os.Open(d.mount)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	return unix.IoctlSetPointerInt(int(f.Fd()), shutdown, noLogFlush)
-}
-
-// sync writes everything to the disk.
-func (d *disk) sync() error {
-	f, err := os.Open(d.mount)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	return unix.Syncfs(int(f.Fd()))
-}
-
-// restore gives the power back: the file system is mounted from what is on the disk.
-func (d *disk) restore() {
-	d.t.Helper()
-	eventually(within(d.t, 30*time.Second), d.t, "nothing holds the file system any more", func() bool {
-		return exec.Command("umount", d.mount).Run() == nil //nolint:gosec // a folder of the test
-	})
-	if out, err := d.attach(); err != nil {
-		d.t.Fatalf("the file system does not come back: %v %s", err, out)
-	}
-}
 
 // powered is an instance on such a disk, and what it acknowledged.
 type powered struct {
 	*instance
-	disk *disk
+	disk *powertest.Disk
 
 	mu       sync.Mutex
 	accepted map[string]string // request id to address of its signer
@@ -93,12 +26,12 @@ type powered struct {
 
 func newPowered(t *testing.T, flags ...string) *powered {
 	t.Helper()
-	d := newDisk(t)
+	d := powertest.NewDisk(t)
 	p := &powered{
 		instance: newInstance(t, calmSettings, append(quickFlags, flags...)...), disk: d,
 		accepted: map[string]string{}, signed: map[string]bool{},
 	}
-	p.data = filepath.Join(d.mount, "data")
+	p.data = filepath.Join(d.Mount, "data")
 	t.Cleanup(p.kill) // before the disk is unmounted
 	return p
 }
@@ -189,13 +122,11 @@ func (p *powered) outage(ctx context.Context, t *testing.T, round, accepted, sig
 		defer p.mu.Unlock()
 		return len(p.accepted) >= accepted && len(p.signed) >= signed
 	})
-	if err := p.disk.cut(); err != nil {
-		t.Skipf("no power cut: the kernel refuses EXT4_IOC_SHUTDOWN: %v", err)
-	}
+	p.disk.Cut()
 	p.kill()
 	stop()
 	work.Wait()
-	p.disk.restore()
+	p.disk.Restore()
 }
 
 // TestPowerCut cuts the power five times while requests are accepted and signed. All that was acknowledged is there after each, and in
@@ -248,9 +179,7 @@ func TestPowerCutWithoutSync(t *testing.T) {
 	p := newPowered(t, "--sync-every", "2m", "--allow-lazy-sync")
 	ctx := within(t, 2*time.Minute)
 	p.start("")
-	if err := p.disk.sync(); err != nil { // the streams were made, and survive
-		t.Fatal(err)
-	}
+	p.disk.Sync() // the streams were made, and survive
 	p.outage(ctx, t, 0, 12, 0)
 	p.refuses(t, "stream", "went back in time")
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/mutant"
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 )
 
@@ -61,6 +62,9 @@ func held(l *tokenv1.Link, now time.Time) error {
 
 // expired tells whether a link opens nothing new at now.
 func expired(l *tokenv1.Link, now time.Time) bool {
+	if mutant.ExpiryReversed {
+		return now.Before(l.GetExpiresAt().AsTime())
+	}
 	return !now.Before(l.GetExpiresAt().AsTime()) || overdue(l, now)
 }
 
