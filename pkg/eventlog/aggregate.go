@@ -20,6 +20,7 @@ import (
 	"countersign.dev/pkg/clock"
 	"countersign.dev/pkg/crash"
 	"countersign.dev/pkg/failure"
+	"countersign.dev/pkg/mutant"
 	"countersign.dev/pkg/telemetry"
 	recordv1 "countersign.dev/proto/countersign/record/v1"
 )
@@ -227,7 +228,7 @@ func (a *Aggregate[S]) near(ctx context.Context, k Key) (v version[S], decisive 
 	if a.cache != nil {
 		if seq, body, err := a.cache.Get(ctx, k); err == nil {
 			if v, err := a.decode(Entry{Sequence: seq, Data: body}); err == nil {
-				return v, false, nil
+				return v, mutant.CacheTrusted, nil
 			}
 		}
 	}
@@ -245,7 +246,7 @@ func (a *Aggregate[S]) near(ctx context.Context, k Key) (v version[S], decisive 
 }
 
 func (a *Aggregate[S]) leader(ctx context.Context, k Key) (version[S], error) {
-	e, err := a.log.LeaderLast(ctx, FactSubject(a.service, k))
+	e, err := a.log.present(ctx, FactSubject(a.service, k))
 	if errors.Is(err, ErrNotFound) {
 		return version[S]{state: zero[S]()}, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"countersign.dev/pkg/crash"
+	"countersign.dev/pkg/mutant"
 )
 
 // Errors of an append. ErrConflict means that another writer was first; ErrUnknown that the outcome could not be found out in time.
@@ -27,6 +28,8 @@ const (
 	codeWriteInFlight     = 10164
 	codeNoMessage         = 10037
 	codeStreamNotFound    = 10059
+	codeNotAvailable      = 10008 // nobody leads just now
+	codeNotLeader         = 10009
 )
 
 // tryFor is how long one publish waits for its acknowledgement before it is sent again with the same id and expectation.
@@ -86,9 +89,16 @@ func (l *Log) MarkWith(f func(stream string, sequence uint64)) { l.marks = f }
 // expectation before the id, so a retry of a stored message looks like a conflict (mechanisms 3). ErrUnknown only when ctx ends first.
 func (l *Log) Append(ctx context.Context, msg *nats.Msg, id string, last uint64) (uint64, error) {
 	crash.Point("append.before")
+	expect := jetstream.WithExpectLastSequencePerSubject(last)
+	if mutant.NoExpectedSequence {
+		expect = jetstream.WithRetryAttempts(0)
+	}
+	if mutant.AnsweredFirst {
+		return last + 1, l.nc.PublishMsg(msg)
+	}
 	for {
 		try, cancel := context.WithTimeout(ctx, tryFor)
-		ack, err := l.js.PublishMsg(try, msg, jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithRetryAttempts(0))
+		ack, err := l.js.PublishMsg(try, msg, jetstream.WithMsgID(id), expect, jetstream.WithRetryAttempts(0))
 		cancel()
 		if err == nil {
 			crash.Point("append.after")
@@ -106,7 +116,7 @@ func (l *Log) Append(ctx context.Context, msg *nats.Msg, id string, last uint64)
 				l.marks(l.name, seq)
 				return seq, nil
 			}
-		case errors.As(err, &api):
+		case errors.As(err, &api) && !leaderless(err):
 			return 0, fmt.Errorf("eventlog: %s refused a write: %w", l.name, err)
 		}
 		if err := pause(ctx, 5*time.Millisecond, 20*time.Millisecond); err != nil {
@@ -163,14 +173,27 @@ func (l *Log) LeaderNext(ctx context.Context, subject string, from uint64) (Entr
 	return l.leaderGet(ctx, map[string]any{"seq": from, "next_by_subj": subject})
 }
 
+// leaderless tells whether an error means that nobody led a stream at that moment: a server is gone, and another will.
+func leaderless(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, nats.ErrNoResponders) || errors.As(err, &api) && (api.ErrorCode == codeNotAvailable || api.ErrorCode == codeNotLeader)
+}
+
 // ask puts a question that may be put again, until ctx ends: an answer that was lost when the server went away never comes, however long
-// one waits for it.
+// one waits for it, and who asks while nobody leads is told so at once.
 func ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	for {
 		try, cancel := context.WithTimeout(ctx, tryFor)
 		answer, err := question(try)
 		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
+			return answer, err
+		case leaderless(err):
+			if err := pause(ctx, 20*time.Millisecond, 60*time.Millisecond); err != nil {
+				return answer, err
+			}
+		case !errors.Is(err, context.DeadlineExceeded):
 			return answer, err
 		}
 	}
@@ -182,13 +205,26 @@ func (l *Log) leaderGet(ctx context.Context, query map[string]any) (Entry, error
 	if err != nil {
 		return Entry{}, err
 	}
-	reply, err := ask(ctx, func(try context.Context) (*nats.Msg, error) {
-		return l.nc.RequestWithContext(try, "$JS.API.STREAM.MSG.GET."+l.name, body)
+	e, err := ask(ctx, func(try context.Context) (Entry, error) {
+		reply, err := l.nc.RequestWithContext(try, "$JS.API.STREAM.MSG.GET."+l.name, body)
+		if err != nil {
+			return Entry{}, err
+		}
+		return entryIn(reply.Data)
 	})
-	if err != nil {
-		return Entry{}, fmt.Errorf("eventlog: read %s from its leader: %w", l.name, err)
+	var api *jetstream.APIError
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound):
+		return e, err
+	case errors.As(err, &api) && api.ErrorCode == codeStreamNotFound:
+		return Entry{}, fmt.Errorf("eventlog: stream %s is gone: %w", l.name, err)
 	}
-	var answer struct {
+	return Entry{}, fmt.Errorf("eventlog: read %s from its leader: %w", l.name, err)
+}
+
+// entryIn reads the answer of a stream's leader. ErrNotFound where there is no such message.
+func entryIn(answer []byte) (Entry, error) {
+	var a struct {
 		Message *struct {
 			Subject string    `json:"subject"`
 			Seq     uint64    `json:"seq"`
@@ -198,24 +234,22 @@ func (l *Log) leaderGet(ctx context.Context, query map[string]any) (Entry, error
 		} `json:"message"`
 		Error *jetstream.APIError `json:"error"`
 	}
-	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return Entry{}, fmt.Errorf("eventlog: read %s from its leader: %w", l.name, err)
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return Entry{}, err
 	}
 	switch {
-	case answer.Error != nil && answer.Error.ErrorCode == codeNoMessage:
+	case a.Error != nil && a.Error.ErrorCode == codeNoMessage:
 		return Entry{}, ErrNotFound
-	case answer.Error != nil && answer.Error.ErrorCode == codeStreamNotFound:
-		return Entry{}, fmt.Errorf("eventlog: stream %s is gone: %w", l.name, answer.Error)
-	case answer.Error != nil:
-		return Entry{}, fmt.Errorf("eventlog: read %s from its leader: %w", l.name, answer.Error)
-	case answer.Message == nil:
+	case a.Error != nil:
+		return Entry{}, a.Error
+	case a.Message == nil:
 		return Entry{}, ErrNotFound
 	}
-	m := answer.Message
-	header := nats.Header{}
+	m, header := a.Message, nats.Header{}
 	if len(m.Hdrs) > 0 {
+		var err error
 		if header, err = nats.DecodeHeadersMsg(m.Hdrs); err != nil {
-			return Entry{}, fmt.Errorf("eventlog: read %s from its leader: %w", l.name, err)
+			return Entry{}, err
 		}
 	}
 	return Entry{Subject: m.Subject, Sequence: m.Seq, Header: header, Data: m.Data, Time: m.Time}, nil

@@ -53,8 +53,20 @@ func (m *Marks) Check(ctx context.Context, st jetstream.Stream) error {
 	case info.State.LastSeq < kept.Sequence:
 		return fmt.Errorf("eventlog: stream %s went back in time: it ends at %d, was at %d; restore it from a newer backup, or remove its mark %s to accept the loss",
 			name, info.State.LastSeq, kept.Sequence, m.path(name))
+	case info.Config.DenyDelete && info.Config.DenyPurge && info.State.Msgs > 0 && info.State.FirstSeq > 1:
+		return fmt.Errorf("eventlog: stream %s begins at %d where nothing may be deleted: its first blocks are lost; restore it from a backup", name, info.State.FirstSeq)
 	case info.Config.DenyDelete && info.State.NumDeleted > 0:
 		return fmt.Errorf("eventlog: stream %s has %d holes where nothing may be deleted: blocks of it are lost; restore it from a backup", name, info.State.NumDeleted)
+	}
+	if info.Config.DenyDelete && info.State.Msgs > 0 {
+		// The server counts what it cannot read, too: two of its messages stand for the blocks they are in.
+		for _, sequence := range []uint64{info.State.FirstSeq, info.State.LastSeq} {
+			if _, err := st.GetMsg(ctx, sequence); errors.Is(err, jetstream.ErrMsgNotFound) {
+				return fmt.Errorf("eventlog: message %d of stream %s cannot be read: blocks of it are damaged; restore it from a backup", sequence, name)
+			} else if err != nil {
+				return fmt.Errorf("eventlog: look at stream %s: %w", name, err)
+			}
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

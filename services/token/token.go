@@ -101,6 +101,9 @@ func New(ctx context.Context, h *host.Host, tenants *config.Config) (*Service, e
 	if err != nil {
 		return nil, err
 	}
+	if _, err := eventlog.OpenLog(ctx, h.NATS, OutcomesStream); err != nil {
+		return nil, err // without it platforms are told nothing, and nobody would notice
+	}
 	v, err := vault.Open(ctx, log.JetStream(), h.Keys)
 	if err != nil {
 		return nil, err
