@@ -10,9 +10,10 @@ import (
 )
 
 // DecodeJSON reads the contract's JSON into m, and nothing else: an unknown field, a field given twice and anything after the message
-// are failure.RequestUnreadable. It is the one reader of what platforms write, whatever way it comes.
+// are failure.RequestUnreadable, and m is empty then. It is the one reader of what platforms write, whatever way it comes.
 func DecodeJSON(body []byte, m proto.Message) error {
 	if err := protojson.Unmarshal(body, m); err != nil {
+		proto.Reset(m)
 		return Unreadable(err.Error())
 	}
 	return nil

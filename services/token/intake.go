@@ -3,18 +3,15 @@ package token
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/proto"
 
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/natsaccess"
-	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/telemetry"
 	recordv1 "countersign.dev/proto/countersign/record/v1"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
@@ -54,101 +51,31 @@ func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message,
 			Path: eventlog.ReplyHeader, Problem: "is no subject for answers: it begins with _INBOX. or " + natsaccess.ReplySubject(tenant),
 		})
 	}
-	in, err := unwrap(m)
+	in, asked, err := read(m)
 	if err != nil {
 		return "", nil, err
 	}
-	switch in.kind {
-	case "", "countersign.signing.v1.SigningRequest":
-		req := &signingv1.SigningRequest{}
-		if err := decode(in, req); err != nil {
-			return "", nil, err
-		}
-		answer, err := s.create(ctx, tenant, in.id, req, by)
-		return s.requestID(tenant, req.GetReference()), answer.GetRequest(), err
-	case "countersign.signing.v1.CancelRequest":
-		req := &signingv1.CancelRequest{}
-		if err := decode(in, req); err != nil {
-			return "", nil, err
-		}
+	switch req := asked.(type) {
+	case *signingv1.CancelRequest:
 		if !requestPattern.MatchString(req.GetId()) {
 			return "", nil, failure.RequestInvalid.WithFields(failure.Field{Path: "id", Problem: "is no request id, for example req_..."})
 		}
 		req.IdempotencyKey = in.id
 		answer, err := s.withdraw(ctx, tenant, req, by)
 		return req.GetId(), answer.GetRequest(), err
-	case "countersign.signing.v1.AmendRequest":
-		req := &signingv1.AmendRequest{}
-		if err := decode(in, req); err != nil {
-			return "", nil, err
-		}
+	case *signingv1.AmendRequest:
 		if requestPattern.MatchString(req.GetId()) {
 			id = req.GetId()
 		}
 		req.IdempotencyKey = in.id
 		answer, err := s.change(ctx, tenant, req, by)
 		return id, answer.GetRequest(), err
+	case *signingv1.SigningRequest:
+		answer, err := s.create(ctx, tenant, in.id, req, by)
+		return s.requestID(tenant, req.GetReference()), answer.GetRequest(), err
 	default:
-		return "", nil, failure.RequestUnreadable.WithFields(failure.Field{
-			Path: "ce-type",
-			Problem: "is not taken in here; known are countersign.signing.v1.SigningRequest (or none), countersign.signing.v1.AmendRequest " +
-				"and countersign.signing.v1.CancelRequest",
-		})
+		return "", nil, fmt.Errorf("token: nothing takes in %T", asked)
 	}
-}
-
-// cloudEvent is what is taken of one.
-type cloudEvent struct {
-	kind, id, contentType string
-	data                  []byte
-}
-
-// longestID is how many bytes the id of a CloudEvent may have, as an idempotency key elsewhere.
-const longestID = 128
-
-// unwrap takes a CloudEvent apart: binary mode in headers, structured mode in JSON, or none at all (decisions 22).
-func unwrap(m eventlog.Message) (cloudEvent, error) {
-	in := cloudEvent{kind: m.Header.Get("ce-type"), id: m.Header.Get("ce-id"), contentType: mediaType(m.Header), data: m.Data}
-	if in.contentType == "application/cloudevents+json" {
-		var envelope struct {
-			Type            string          `json:"type"`
-			ID              string          `json:"id"`
-			DataContentType string          `json:"datacontenttype"`
-			Data            json.RawMessage `json:"data"`
-			DataBase64      []byte          `json:"data_base64"`
-		}
-		if err := json.Unmarshal(m.Data, &envelope); err != nil {
-			return in, failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no CloudEvent in JSON"})
-		}
-		in = cloudEvent{envelope.Type, envelope.ID, strings.ToLower(envelope.DataContentType), envelope.Data}
-		if len(envelope.DataBase64) > 0 {
-			in.data = envelope.DataBase64
-		}
-	}
-	if len(in.id) > longestID {
-		return in, failure.RequestUnreadable.WithFields(failure.Field{Path: "ce-id", Problem: fmt.Sprintf("is longer than %d bytes", longestID)})
-	}
-	return in, nil
-}
-
-func mediaType(h nats.Header) string {
-	t := h.Get("content-type")
-	if t == "" {
-		t = h.Get("Content-Type")
-	}
-	t, _, _ = strings.Cut(t, ";")
-	return strings.ToLower(strings.TrimSpace(t))
-}
-
-// decode reads protobuf where the content type says so, and JSON else.
-func decode(in cloudEvent, into proto.Message) error {
-	if in.contentType == "application/protobuf" || in.contentType == "application/x-protobuf" {
-		if err := proto.Unmarshal(in.data, into); err != nil {
-			return failure.RequestUnreadable.WithFields(failure.Field{Path: "$", Problem: "is no protobuf message of this kind"})
-		}
-		return nil
-	}
-	return rpc.DecodeJSON(in.data, into)
 }
 
 // mayReply tells whether an answer may be published where a platform of a tenant asks for it. We may publish anywhere: by us it would
