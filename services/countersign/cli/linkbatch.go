@@ -267,6 +267,7 @@ func (b *batch) next(ctx context.Context) (l *line, more bool) {
 
 // tell prints an answer, with the number of the line in the file.
 func (b *batch) tell(l *line, answer *signingv1.IssueLinksResponse) error {
+	io := b.io
 	answer.Number = l.place
 	refusal := answer.GetRefusal()
 	if refusal == nil {
@@ -279,13 +280,13 @@ func (b *batch) tell(l *line, answer *signingv1.IssueLinksResponse) error {
 	}
 	switch {
 	case b.c.JSON:
-		return b.io.line(answer)
+		return io.line(answer)
 	case refusal == nil:
-		b.io.print("%s\t%s\n", clean(answer.GetIdempotencyKey()), b.base.JoinPath(answer.GetLink().GetPath()))
+		io.print("%s\t%s\n", clean(answer.GetIdempotencyKey()), b.base.JoinPath(answer.GetLink().GetPath()))
 	default:
-		b.io.note("line %d: %s: %s\n", l.place, refusal.GetCode(), clean(refusal.GetMessage()))
+		io.note("line %d: %s: %s\n", l.place, refusal.GetCode(), clean(refusal.GetMessage()))
 		for _, f := range refusal.GetFields() {
-			b.io.note("  %s: %s\n", clean(f.GetPath()), clean(f.GetProblem()))
+			io.note("  %s: %s\n", clean(f.GetPath()), clean(f.GetProblem()))
 		}
 	}
 	return nil

@@ -38,10 +38,12 @@ func TestStateAt(t *testing.T) {
 		"opened":                   {link(used, begun), noon.Add(-time.Hour), signingv1.LinkState_LINK_STATE_USED},
 		"in grace":                 {link(used, begun), noon.Add(30*time.Minute - 1), signingv1.LinkState_LINK_STATE_USED},
 		"its session over as well": {link(used, begun), noon.Add(30 * time.Minute), signingv1.LinkState_LINK_STATE_EXPIRED},
-		"while it is signed": {link(used, begun, func(l *tokenv1.Link) {
-			l.Admission = &tokenv1.Admission{Until: timestamppb.New(noon.Add(31 * time.Minute))}
-		}),
-			noon.Add(30 * time.Minute), signingv1.LinkState_LINK_STATE_USED},
+		"while it is signed": {
+			link(used, begun, func(l *tokenv1.Link) {
+				l.Admission = &tokenv1.Admission{Until: timestamppb.New(noon.Add(31 * time.Minute))}
+			}),
+			noon.Add(30 * time.Minute), signingv1.LinkState_LINK_STATE_USED,
+		},
 		"revoked":  {link(tokenv1.LinkStatus_LINK_STATUS_REVOKED), noon.Add(time.Hour), signingv1.LinkState_LINK_STATE_REVOKED},
 		"signed":   {link(tokenv1.LinkStatus_LINK_STATUS_SIGNED), noon.Add(time.Hour), signingv1.LinkState_LINK_STATE_SIGNED},
 		"declined": {link(tokenv1.LinkStatus_LINK_STATUS_DECLINED), noon.Add(time.Hour), signingv1.LinkState_LINK_STATE_DECLINED},
