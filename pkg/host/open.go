@@ -67,7 +67,7 @@ func Open(o Options) (*Base, error) {
 		nc.Close()
 		return nil, fmt.Errorf("host: %w", err)
 	}
-	if err := redisotel.InstrumentTracing(rdb, redisotel.WithTracerProvider(o.Telemetry.Tracers), redisotel.WithDBStatement(false)); err != nil {
+	if err := redisotel.InstrumentTracing(rdb, redisotel.WithTracerProvider(o.Telemetry.Tracers), redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false)); err != nil {
 		nc.Close()
 		return nil, errors.Join(err, rdb.Close())
 	}
