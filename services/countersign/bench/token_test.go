@@ -317,7 +317,7 @@ func (w *world) limits(ctx context.Context, call int) error {
 	decision, err := w.limiter.Allow(ctx,
 		limit.PerMinute("bench_link", who, 1_000_000, limit.FailClosed),
 		limit.PerMinute("bench_person", who, 2_000_000, limit.FailClosed),
-		limit.PerMinute("bench_tenant", tenant, 1_000_000_000, limit.FailClosed))
+		limit.PerMinute("bench_tenant", tenant, 50_000_000, limit.FailClosed))
 	if err == nil && !decision.Allowed {
 		return fmt.Errorf("the limit %s was met", decision.Name)
 	}
