@@ -31,7 +31,7 @@ const standingRows = 20_000
 func startPostgres(b *testing.B, size int) *postgres {
 	b.Helper()
 	bin := postgresPrograms(b)
-	dir, err := os.MkdirTemp("", "countersign-postgres-")
+	dir, err := os.MkdirTemp("", "countersign-postgres-") //nolint:usetesting // the directory of a test may be entered by its owner alone
 	check(b, err)
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
 	as := unprivileged(b, dir)
