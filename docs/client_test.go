@@ -32,8 +32,8 @@ func TestClients(t *testing.T) {
 	if _, err := signer.New("ada@example.com", a.Mailbox).Await(ctx, func(m signer.Mail) bool { return m.Link() != "" }, map[string]bool{}); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{`"id": "lnk_`, `"path": "/s/cs1_`, `"type": "LINK_EVENT_TYPE_ISSUED"`} {
-		if out := run(calls[i]); !strings.Contains(string(out), want) {
+	for i, want := range []string{`"id": +"lnk_`, `"path": +"/s/cs1_`, `"type": +"LINK_EVENT_TYPE_ISSUED"`} {
+		if out := run(calls[i]); !regexp.MustCompile(want).Match(out) {
 			t.Errorf("%s\nanswered, without %s:\n%s", calls[i], want, out)
 		}
 	}
