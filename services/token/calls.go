@@ -93,6 +93,9 @@ func (s *Service) create(ctx context.Context, tenant, key string, r *signingv1.S
 // withdraw cancels a request: the one way for NATS, gRPC and REST.
 func (s *Service) withdraw(ctx context.Context, tenant string, req *signingv1.CancelRequest, by eventlog.By) (*signingv1.CancelResponse, error) {
 	ctx = telemetry.WithRequest(ctx, req.GetId(), tenant)
+	if err := validateReason(req.GetReason()); err != nil {
+		return nil, err
+	}
 	c := call{signingv1.SigningRequestService_Cancel_FullMethodName, req.GetIdempotencyKey(), req}
 	return once(ctx, s, tenant, c, by, func(ctx context.Context, by eventlog.By) (*signingv1.CancelResponse, error) {
 		view, err := s.cancel(ctx, tenant, req.GetId(), req.GetReason(), by)

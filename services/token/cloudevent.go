@@ -74,6 +74,18 @@ func unwrap(m eventlog.Message) (in cloudEvent, err error) {
 	return in, nil
 }
 
+// key returns the idempotency key of a call that may carry one in its message too: they are one thing, and two that differ are a mistake.
+func (e cloudEvent) key(own string) (string, error) {
+	switch {
+	case own == "" || own == e.id:
+		return e.id, nil
+	case e.id == "":
+		return own, nil
+	default:
+		return "", failure.RequestInvalid.WithFields(failure.Field{Path: "idempotency_key", Problem: "is another one than the event's id"})
+	}
+}
+
 // only returns a header that may be given once.
 func only(h nats.Header, name string) (string, error) {
 	if len(h.Values(name)) > 1 {

@@ -57,17 +57,21 @@ func (s *Service) takeIn(ctx context.Context, tenant string, m eventlog.Message,
 	}
 	switch req := asked.(type) {
 	case *signingv1.CancelRequest:
-		if !requestPattern.MatchString(req.GetId()) {
-			return "", nil, failure.RequestInvalid.WithFields(failure.Field{Path: "id", Problem: "is no request id, for example req_..."})
+		if err := s.contract.Validate(req); err != nil { // as gRPC does before a call
+			return "", nil, err
 		}
-		req.IdempotencyKey = in.id
+		if req.IdempotencyKey, err = in.key(req.GetIdempotencyKey()); err != nil {
+			return req.GetId(), nil, err
+		}
 		answer, err := s.withdraw(ctx, tenant, req, by)
 		return req.GetId(), answer.GetRequest(), err
 	case *signingv1.AmendRequest:
 		if requestPattern.MatchString(req.GetId()) {
 			id = req.GetId()
 		}
-		req.IdempotencyKey = in.id
+		if req.IdempotencyKey, err = in.key(req.GetIdempotencyKey()); err != nil {
+			return id, nil, err
+		}
 		answer, err := s.change(ctx, tenant, req, by)
 		return id, answer.GetRequest(), err
 	case *signingv1.SigningRequest:

@@ -167,6 +167,9 @@ func (p signingServer) ReissueLink(ctx context.Context, req *signingv1.ReissueLi
 	if err != nil {
 		return nil, err
 	}
+	if err := validateReason(req.GetReason()); err != nil {
+		return nil, err
+	}
 	c := call{signingv1.SigningRequestService_ReissueLink_FullMethodName, req.GetIdempotencyKey(), req}
 	return once(ctx, p.s, at.tenant(), c, by, func(ctx context.Context, by eventlog.By) (*signingv1.ReissueLinkResponse, error) {
 		if len(req.GetMetadata()) > 0 {
@@ -191,6 +194,9 @@ func (p signingServer) ReissueLink(ctx context.Context, req *signingv1.ReissueLi
 func (p signingServer) RevokeLink(ctx context.Context, req *signingv1.RevokeLinkRequest) (*signingv1.RevokeLinkResponse, error) {
 	ctx, at, by, err := p.begin(ctx, req)
 	if err != nil {
+		return nil, err
+	}
+	if err := validateReason(req.GetReason()); err != nil {
 		return nil, err
 	}
 	c := call{signingv1.SigningRequestService_RevokeLink_FullMethodName, req.GetIdempotencyKey(), req}

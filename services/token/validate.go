@@ -99,6 +99,13 @@ func (v *problems) contract(contract *rpc.Validator, m proto.Message) error {
 	return nil
 }
 
+// validateReason refuses a platform's reason that people could not read as it is meant.
+func validateReason(reason string) error {
+	v := &problems{}
+	v.words("reason", reason)
+	return v.refusal()
+}
+
 // refusal names all problems; nil when there are none.
 func (v *problems) refusal() error {
 	if len(v.fields) == 0 {

@@ -90,6 +90,11 @@ func parsed(t *testing.T, body string) *signingv1.SigningRequest {
 
 // published asks on the intake subject, with a subject to answer on.
 func published(ctx context.Context, nc *nats.Conn, body []byte, kind string) (refusal, error) {
+	return asked(ctx, nc, body, kind, "")
+}
+
+// asked publishes something on the intake subject; event is the CloudEvent's type.
+func asked(ctx context.Context, nc *nats.Conn, body []byte, kind, event string) (refusal, error) {
 	answers, err := nc.SubscribeSync(nats.NewInbox())
 	if err != nil {
 		return refusal{}, err
@@ -98,6 +103,9 @@ func published(ctx context.Context, nc *nats.Conn, body []byte, kind string) (re
 	m := nats.NewMsg("intake.demo")
 	m.Data = body
 	m.Header.Set("content-type", kind)
+	if event != "" {
+		m.Header.Set("ce-type", event)
+	}
 	m.Header.Set("countersign-reply", answers.Subject)
 	if err := nc.PublishMsg(m); err != nil {
 		return refusal{}, err
@@ -134,7 +142,12 @@ func called(err error) (refusal, error) {
 }
 
 func posted(ctx context.Context, address, body string) (refusal, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address+"/v1/requests", strings.NewReader(body))
+	return over(ctx, http.MethodPost, address+"/v1/requests", body)
+}
+
+// over makes a call of REST and takes its problem apart.
+func over(ctx context.Context, method, address, body string) (refusal, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err != nil {
 		return refusal{}, err
 	}
@@ -167,18 +180,23 @@ var fieldLine = regexp.MustCompile(`^  (\S+): (.+)$`)
 
 // typed runs the command that a person would.
 func typed(ctx context.Context, server, body string) (refusal, error) {
+	return said(ctx, body, "send", "--file", "-", "--server", server)
+}
+
+// said runs a command of platforms and takes apart what it says.
+func said(ctx context.Context, input string, args ...string) (refusal, error) {
 	var commands cli.Commands
 	parser, err := kong.New(&commands, kong.Name("countersign"))
 	if err != nil {
 		return refusal{}, err
 	}
-	command, err := parser.Parse([]string{"send", "--file", "-", "--server", server})
+	command, err := parser.Parse(args)
 	if err != nil {
 		return refusal{}, err
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	var out bytes.Buffer
-	err = command.Run(&cli.IO{In: strings.NewReader(body), Out: &out, Err: &out, Now: time.Now})
+	err = command.Run(&cli.IO{In: strings.NewReader(input), Out: &out, Err: &out, Now: time.Now})
 	if err == nil {
 		return refusal{}, errTaken
 	}
