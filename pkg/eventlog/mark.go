@@ -25,9 +25,10 @@ type Marks struct {
 	dir string
 	rdb redis.UniversalClient
 
-	mu    sync.Mutex
-	marks map[string]Mark
-	dirty map[string]bool
+	mu     sync.Mutex
+	marks  map[string]Mark
+	dirty  map[string]bool
+	failed error // why the last Flush could not write
 }
 
 // NewMarks returns marks kept under dir and in rdb, which may be nil.
@@ -86,7 +87,8 @@ func (m *Marks) Note(stream string, sequence uint64) {
 	}
 }
 
-// Run writes marks every second, and once more when ctx ends. A mark behind the record is harmless, so it is never in the way.
+// Run writes marks every second, and once more when ctx ends. A mark behind the record is harmless, so it is never in the way: where one
+// cannot be written, because the disk is full, it is tried again, and Err says so.
 func (m *Marks) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -95,15 +97,25 @@ func (m *Marks) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return m.Flush(context.WithoutCancel(ctx))
 		case <-t.C:
-			if err := m.Flush(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
+			_ = m.Flush(ctx) // Err has it
 		}
 	}
 }
 
-// Flush writes the marks that rose.
-func (m *Marks) Flush(ctx context.Context) error {
+// Err says why the marks are not written just now; nil while they are.
+func (m *Marks) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failed
+}
+
+// Flush writes the marks that rose. Those that could not be written are tried by the next one.
+func (m *Marks) Flush(ctx context.Context) (err error) {
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.failed = err
+	}()
 	m.mu.Lock()
 	rose := map[string]Mark{}
 	for name := range m.dirty {
@@ -117,6 +129,11 @@ func (m *Marks) Flush(ctx context.Context) error {
 			return err
 		}
 		if err := WriteFile(m.path(name), body); err != nil {
+			m.mu.Lock()
+			for name := range rose {
+				m.dirty[name] = true
+			}
+			m.mu.Unlock()
 			return fmt.Errorf("eventlog: write mark: %w", err)
 		}
 		if m.rdb != nil {

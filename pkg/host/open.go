@@ -100,6 +100,9 @@ func (b *Base) Ready(ctx context.Context, service string) error {
 	if _, err := b.host.NATS.RequestMsgWithContext(ctx, m); err != nil {
 		return fmt.Errorf("the record takes no write: %w", err)
 	}
+	if err := b.host.Marks.Err(); err != nil {
+		return fmt.Errorf("the high-water marks are not kept: %w", err)
+	}
 	if skew, err := clock.Skew(ctx, b.host.Redis); err == nil && skew.Abs() > maxSkew {
 		return fmt.Errorf("the clock is %v off Redis's", skew)
 	}

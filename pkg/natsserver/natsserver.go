@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	// The server itself: the same code as the nats-server binary, so that one process has all of its promises.
@@ -31,8 +32,16 @@ type Options struct {
 	Accounts string
 }
 
-// Server is a running server.
-type Server struct{ ns *server.Server }
+// Server is a running server. Where a write to its disk failed, it begins anew by itself once there is space again.
+type Server struct {
+	options *server.Options
+	stop    chan struct{}
+	stopped chan struct{}
+	end     sync.Once
+
+	mu sync.Mutex
+	ns *server.Server
+}
 
 // Start starts a server and returns when clients can connect.
 func Start(o Options) (*Server, error) {
@@ -58,7 +67,19 @@ func Start(o Options) (*Server, error) {
 	if o.Key != "" {
 		opts.JetStreamCipher, opts.JetStreamKey = server.AES, o.Key
 	}
-	ns, err := server.NewServer(opts)
+	ns, err := run(opts)
+	if err != nil {
+		return nil, err
+	}
+	opts.Port = ns.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it listens on TCP; clients know this port from now on
+	s := &Server{options: opts, ns: ns, stop: make(chan struct{}), stopped: make(chan struct{})}
+	go s.watch()
+	return s, nil
+}
+
+// run returns a server that takes connections, on its files.
+func run(opts *server.Options) (*server.Server, error) {
+	ns, err := server.NewServer(opts.Clone())
 	if err != nil {
 		return nil, fmt.Errorf("natsserver: %w", err)
 	}
@@ -69,16 +90,25 @@ func Start(o Options) (*Server, error) {
 	}
 	if !ns.JetStreamEnabled() {
 		ns.Shutdown()
-		return nil, fmt.Errorf("natsserver: JetStream did not start on %s; is the directory writable, and the key the one it was made with?", o.Dir)
+		return nil, fmt.Errorf("natsserver: JetStream did not start on %s; is the directory writable, and the key the one it was made with?", opts.StoreDir)
 	}
-	return &Server{ns: ns}, nil
+	return ns, nil
 }
 
 // URL returns the address that clients connect to.
-func (s *Server) URL() string { return s.ns.ClientURL() }
+func (s *Server) URL() string { return s.current().ClientURL() }
+
+func (s *Server) current() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ns
+}
 
 // Stop shuts the server down and returns when its files are closed. Stopping twice is fine.
 func (s *Server) Stop() {
-	s.ns.Shutdown()
-	s.ns.WaitForShutdown()
+	s.end.Do(func() { close(s.stop) })
+	<-s.stopped
+	ns := s.current()
+	ns.Shutdown()
+	ns.WaitForShutdown()
 }

@@ -104,6 +104,7 @@ type stack struct {
 	ring       *keys.Ring
 	tenants    *config.Config
 	base       *host.Base
+	nats       *natsserver.Server // nil where the record is on a server of one's own
 	network    *rpc.Network
 	addresses  Addresses
 	redisKind  string
@@ -222,7 +223,7 @@ func (s *stack) startServers(ctx context.Context) error {
 			return err
 		}
 		s.undo = append(s.undo, n.Stop)
-		s.addresses.NATS = n.URL()
+		s.addresses.NATS, s.nats = n.URL(), n
 		init := Init{Data: c.Data, NATS: n.URL(), Replicas: 1, embedded: true, syncsAlways: c.SyncEvery == 0}
 		if _, err := init.Run(ctx, s.ring); err != nil {
 			return err
@@ -261,6 +262,9 @@ func (s *stack) serve(ctx context.Context, ready func(Running)) error {
 	}
 	marks := server.Component{Name: "marks", Run: s.base.RunMarks}
 	all := append([]server.Component{probes, marks, record}, s.components...)
+	if s.nats != nil {
+		all = append(all, server.Component{Name: "disk", Run: record.Run, Ready: func(context.Context) error { return s.nats.Health() }})
+	}
 	group := server.New(server.Options{Log: s.telemetry.Log}, append(all, announce)...)
 	mux.Handle("/", group.Handler())
 	mux.Handle("/metrics", s.telemetry.MetricsHandler())
