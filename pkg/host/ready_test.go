@@ -44,8 +44,13 @@ func TestReadyWithinTwoSecondsOfRedis(t *testing.T) {
 		off   time.Duration // by how much Redis is ahead of us
 		ready bool
 	}{
-		{0, true}, {1500 * time.Millisecond, true}, {-1500 * time.Millisecond, true},
-		{2500 * time.Millisecond, false}, {-2500 * time.Millisecond, false}, {24 * time.Hour, false}, {0, true},
+		{0, true},
+		{1500 * time.Millisecond, true},
+		{-1500 * time.Millisecond, true},
+		{2500 * time.Millisecond, false},
+		{-2500 * time.Millisecond, false},
+		{24 * time.Hour, false},
+		{0, true},
 	} {
 		rs.SetTime(clock.System().Now("").Add(tt.off))
 		err := base.Ready(t.Context(), "token")

@@ -233,7 +233,9 @@ func TestHistoriesThatCannotBe(t *testing.T) {
 		"an unknown redeem that was done":            {true, []step{minted, {asked{act: redeem, browser: 1}, answered{unknown: true}}, {asked{act: redeem, browser: 2}, refused(failure.LinkUsed)}}},
 		"an unknown redeem that was not":             {true, []step{minted, {asked{act: redeem, browser: 1}, answered{unknown: true}}, {asked{act: redeem, browser: 2}, well}}},
 		"an unknown redeem that was both": {false, []step{
-			minted, {asked{act: redeem, browser: 1}, answered{unknown: true}}, {asked{act: redeem, browser: 2}, well},
+			minted,
+			{asked{act: redeem, browser: 1}, answered{unknown: true}},
+			{asked{act: redeem, browser: 2}, well},
 			{asked{act: check, browser: 1}, well},
 		}},
 		"a rotated token": {false, []step{minted, {asked{act: reissue}, well}, {asked{act: redeem, browser: 1}, well}}},
