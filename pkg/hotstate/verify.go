@@ -72,8 +72,14 @@ type verification struct {
 	mu       sync.Mutex
 	found    Verified
 	seen     map[string]bool             // keys that were compared
-	suspects []eventlog.Key              // whose records differed when they were looked at first
+	suspects []suspect                   // whose records differed when they were looked at first
 	unlisted map[string][]eventlog.Entry // records that were not on their tenant's index then
+}
+
+// suspect is an aggregate that Redis had otherwise than the record.
+type suspect struct {
+	key eventlog.Key
+	due uint64 // the record's sequence that Redis has to come up to; 0 while nobody looked
 }
 
 // Verify compares everything that Redis keeps of a part, of one tenant or with "" of all, with the record, and tells of each
@@ -169,23 +175,29 @@ func (v *verification) note(k eventlog.Key, kept hot.Entry, same bool) {
 	}
 	v.seen[key] = true
 	if !same {
-		v.suspects = append(v.suspects, k)
+		v.suspects = append(v.suspects, suspect{key: k})
 	}
 }
 
-// settle looks at what differed until it does no longer, or until a service would have mended it, and tells of what is left.
+// settle looks at what differed until it does no longer, or until a service would have mended it, and tells of what is left. What is
+// stated all the time is always a moment behind: Redis need only come up to where the record was.
 func (v *verification) settle(ctx context.Context) error {
 	elapsed := clock.Stopwatch()
 	for {
 		last := elapsed() > settleFor
-		var suspects []eventlog.Key
-		for _, k := range v.suspects {
-			d, err := v.compare(ctx, k)
+		var suspects []suspect
+		for _, s := range v.suspects {
+			d, err := v.compare(ctx, s.key)
+			followed := s.due > 0 && d.InRedis >= s.due
 			switch {
 			case err != nil:
 				return err
+			case d.What == Older && !d.FormerRun && followed:
 			case d.What == Older && !d.FormerRun && !last:
-				suspects = append(suspects, k)
+				if s.due == 0 {
+					s.due = d.InLog
+				}
+				suspects = append(suspects, s)
 			case d.What != "":
 				if err := v.differs(d); err != nil {
 					return err
