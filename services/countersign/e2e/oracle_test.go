@@ -149,20 +149,40 @@ func (o *oracle) completedOnce(ctx context.Context, id, email string, signatures
 // chain checks that the audit trail of a request holds together and has each of its facts exactly once.
 func (o *oracle) chain(ctx context.Context, id string) {
 	o.t.Helper()
-	var raws [][]byte
-	sources := map[string]int{}
-	for _, m := range o.all(ctx, "LEDGER", "ledger.leaf."+id) {
-		raws = append(raws, m.Data)
-		leaf, err := rules.Parse(m.Data)
+	var facts map[string]string
+	var leaves [][]byte
+	eventually(ctx, o.t, "the audit trail hears of request "+id, func() bool {
+		facts, leaves = o.sources(ctx, id), nil
+		for _, m := range o.all(ctx, "LEDGER", "ledger.leaf."+id) {
+			leaves = append(leaves, m.Data)
+		}
+		return len(leaves) >= len(facts) || o.memo != nil
+	})
+	told := map[string]int{}
+	for _, raw := range leaves {
+		leaf, err := rules.Parse(raw)
 		if err != nil {
 			o.t.Fatal(err)
 		}
-		sources[leaf.Src]++
+		told[leaf.Src]++
 	}
-	if err := rules.CheckChain(raws); err != nil {
+	if err := rules.CheckChain(leaves); err != nil {
 		o.t.Errorf("request %s: %v", id, err)
 	}
-	facts := 0
+	for source, name := range facts {
+		if n := told[source]; n != 1 {
+			o.t.Errorf("request %s: fact %s (%s) has %d leaves", id, source, name, n)
+		}
+	}
+	if len(facts) != len(leaves) || len(facts) == 0 {
+		o.t.Errorf("request %s: %d facts and %d leaves", id, len(facts), len(leaves))
+	}
+}
+
+// sources returns the facts of a request by where they are recorded.
+func (o *oracle) sources(ctx context.Context, id string) map[string]string {
+	o.t.Helper()
+	facts := map[string]string{}
 	for _, service := range []string{"token", "delivery", "identity", "ceremony", "reminder", "escalation"} {
 		stream := eventlog.FactsStream(service)
 		for _, m := range o.all(ctx, stream, "fact."+service+".>") {
@@ -170,18 +190,12 @@ func (o *oracle) chain(ctx context.Context, id string) {
 			if err := proto.Unmarshal(m.Data, record); err != nil {
 				o.t.Fatal(err)
 			}
-			if record.GetRequestId() != id {
-				continue
-			}
-			facts++
-			if n := sources[fmt.Sprintf("%s:%d", stream, m.Sequence)]; n != 1 {
-				o.t.Errorf("request %s: fact %s:%d (%s) has %d leaves", id, stream, m.Sequence, record.GetFact().MessageName().Name(), n)
+			if record.GetRequestId() == id {
+				facts[fmt.Sprintf("%s:%d", stream, m.Sequence)] = string(record.GetFact().MessageName().Name())
 			}
 		}
 	}
-	if facts != len(raws) || facts == 0 {
-		o.t.Errorf("request %s: %d facts and %d leaves", id, facts, len(raws))
-	}
+	return facts
 }
 
 // nothingDead checks that no message was given up.
