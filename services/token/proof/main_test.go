@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // how a disk keeps what was synced.
 func quickDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "countersign-proof-")
+	dir, err := os.MkdirTemp("/dev/shm", "countersign-proof-") //nolint:usetesting // the folder of a test is on a disk
 	if err != nil {
 		return t.TempDir()
 	}

@@ -101,14 +101,6 @@ func (s seat) session(browser uint8) string {
 	return ""
 }
 
-// turning is the refusal of what rotates or ends a link; "" is none.
-func (s seat) turning() string {
-	if s.held {
-		return failure.LinkBusy.Code
-	}
-	return ""
-}
-
 // do returns the answer to what is asked, and the link after.
 func (s seat) do(in asked) (code string, after seat) {
 	switch in.act {

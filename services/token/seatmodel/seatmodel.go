@@ -192,6 +192,7 @@ func (m *Seat) reprofiled(t T, f *tokenv1.LinkReprofiled) {
 	}
 }
 
+// GraceEnd is until when a session begun in time may finish.
 func (m *Seat) GraceEnd() time.Time {
 	return m.Expires.Add(m.Link.GetProfile().GetGrace().AsDuration())
 }
