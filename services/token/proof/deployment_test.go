@@ -47,6 +47,7 @@ type deployment struct {
 	peers *peers
 	wires []*wire
 	bases []*host.Base // one for each process, by which callers reach it
+	calm  *host.Base   // reaches the first process without a wire
 }
 
 func deploy(t *testing.T, n int) *deployment {
@@ -72,21 +73,28 @@ func deploy(t *testing.T, n int) *deployment {
 	for _, p := range all {
 		p.wait()
 		d.wires = append(d.wires, newWire(t, p.address))
-		network := rpc.NewNetwork()
-		if err := network.At(token.Name, d.wires[len(d.wires)-1].address()); err != nil {
-			t.Fatal(err)
-		}
-		base, err := host.Open(host.Options{
-			NATS: d.nats.urls, Redis: redisServer.Addr(), MarksDir: t.TempDir(), Keys: d.ring, Files: keys.Dir(keysDir), Clock: clock.System(),
-			Telemetry: telemetry.Nop(), Logger: slog.New(slog.DiscardHandler), Network: network,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(base.Close)
-		d.bases = append(d.bases, base)
+		d.bases = append(d.bases, d.base(d.wires[len(d.wires)-1].address(), redisServer.Addr(), keysDir))
 	}
+	d.calm = d.base(all[0].address, redisServer.Addr(), keysDir)
 	return d
+}
+
+// base is a process of callers, who find the token service at an address.
+func (d *deployment) base(address, redisAddress, keysDir string) *host.Base {
+	d.t.Helper()
+	network := rpc.NewNetwork()
+	if err := network.At(token.Name, address); err != nil {
+		d.t.Fatal(err)
+	}
+	base, err := host.Open(host.Options{
+		NATS: d.nats.urls, Redis: redisAddress, MarksDir: d.t.TempDir(), Keys: d.ring, Files: keys.Dir(keysDir), Clock: clock.System(),
+		Telemetry: telemetry.Nop(), Logger: slog.New(slog.DiscardHandler), Network: network,
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(base.Close)
+	return base
 }
 
 // servePeers serves the other services as one process would, and returns where.
@@ -115,10 +123,10 @@ func (d *deployment) servePeers() string {
 	return l.Addr().String()
 }
 
-// dial returns a connection of its own to a process, through its wire.
-func (d *deployment) dial(process int) *grpc.ClientConn {
+// dial returns a connection of its own to the token service, as a process of callers reaches it.
+func (d *deployment) dial(from *host.Base) *grpc.ClientConn {
 	d.t.Helper()
-	conn, err := d.bases[process].For("gateway").Peers.Dial(token.Name)
+	conn, err := from.For("gateway").Peers.Dial(token.Name)
 	if err != nil {
 		d.t.Fatal(err)
 	}
