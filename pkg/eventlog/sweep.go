@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
 	// Many subjects in one trip; kept by the makers of nats.go.
 	"github.com/synadia-io/orbit.go/jetstreamext"
 	"google.golang.org/protobuf/proto"
@@ -19,9 +18,9 @@ const sweepPage = 1000
 // Sweep calls visit with the newest state of every aggregate under a filter such as fact.reminder.> whose id begins with
 // prefix, a page at a time. It never uses a last-per-subject consumer, which stalls over sparse sequences (nats-server #7821).
 func Sweep[S proto.Message](ctx context.Context, a *Aggregate[S], filter, prefix string, visit func(k Key, state S, sequence uint64) error) error {
-	info, err := a.log.stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+	info, err := a.log.subjects(ctx, filter)
 	if err != nil {
-		return fmt.Errorf("eventlog: list subjects of %s: %w", a.log.name, err)
+		return err
 	}
 	subjects := make([]string, 0, len(info.State.Subjects))
 	for s := range info.State.Subjects {

@@ -22,6 +22,9 @@ const (
 	walkAhead = 4096
 	// walkRounds bounds how often what was published during a walk is looked for.
 	walkRounds = 8
+	// listingFor is how long the list of a stream's subjects may take: it comes by 100 000, some seconds for a million, which is more
+	// than a client waits that is not told.
+	listingFor = 5 * time.Minute
 )
 
 // Walk reads a stream of facts straight through to find the newest message of each subject. Where there are few messages a subject
@@ -35,11 +38,22 @@ type Walk struct {
 	messages uint64
 }
 
-// Walk gets ready to read all facts under a filter such as fact.token.>.
-func (l *Log) Walk(ctx context.Context, filter string) (*Walk, error) {
-	info, err := l.stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+// subjects looks at a stream, and how many messages there are of each subject under a filter.
+func (l *Log) subjects(ctx context.Context, filter string) (*jetstream.StreamInfo, error) {
+	listing, cancel := context.WithTimeout(ctx, listingFor)
+	defer cancel()
+	info, err := l.stream.Info(listing, jetstream.WithSubjectFilter(filter))
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: list subjects of %s: %w", l.name, err)
+	}
+	return info, nil
+}
+
+// Walk gets ready to read all facts under a filter such as fact.token.>.
+func (l *Log) Walk(ctx context.Context, filter string) (*Walk, error) {
+	info, err := l.subjects(ctx, filter)
+	if err != nil {
+		return nil, err
 	}
 	w := &Walk{log: l, filter: filter, left: info.State.Subjects}
 	if w.left == nil {
