@@ -2,6 +2,7 @@ package token_test
 
 import (
 	"context"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -136,20 +137,20 @@ func shape(subject string) string {
 // names are the names of one request, its link and the person who holds it, of a profile and of a reference.
 type names struct{ request, link, person, profile, reference string }
 
-// namingCalls are all public calls that take a name.
-func (w *world) namingCalls() map[string]func(context.Context, names) (proto.Message, error) {
-	type naming = func(context.Context, names) (proto.Message, error)
+// naming is a public call that takes a name.
+type naming = func(context.Context, names) (proto.Message, error)
+
+// namingCalls are all of them.
+func (w *world) namingCalls() map[string]naming {
+	all := w.requestCalls()
+	maps.Copy(all, w.linkCalls())
+	maps.Copy(all, w.profileCalls())
+	return all
+}
+
+func (w *world) requestCalls() map[string]naming {
 	keyed := 0
 	key := func() string { keyed++; return strings.Repeat("k", keyed) }
-	watched := func(stream interface {
-		Recv() (*signingv1.WatchLinksResponse, error)
-	}, err error,
-	) (proto.Message, error) {
-		if err != nil {
-			return nil, err
-		}
-		return stream.Recv()
-	}
 	return map[string]naming{
 		"Get": func(ctx context.Context, n names) (proto.Message, error) {
 			return w.signing.Get(ctx, &signingv1.GetRequest{Id: n.request})
@@ -182,6 +183,11 @@ func (w *world) namingCalls() map[string]func(context.Context, names) (proto.Mes
 			}
 			return stream.Recv()
 		},
+	}
+}
+
+func (w *world) linkCalls() map[string]naming {
+	return map[string]naming{
 		"GetLink": func(ctx context.Context, n names) (proto.Message, error) {
 			return w.platform.GetLink(ctx, &signingv1.GetLinkRequest{Id: n.link})
 		},
@@ -195,7 +201,11 @@ func (w *world) namingCalls() map[string]func(context.Context, names) (proto.Mes
 			return w.platform.ListLinks(ctx, &signingv1.ListLinksRequest{Holder: n.person, Profile: n.profile})
 		},
 		"WatchLinks": func(ctx context.Context, n names) (proto.Message, error) {
-			return watched(w.platform.WatchLinks(ctx, &signingv1.WatchLinksRequest{RequestId: n.request}))
+			stream, err := w.platform.WatchLinks(ctx, &signingv1.WatchLinksRequest{RequestId: n.request})
+			if err != nil {
+				return nil, err
+			}
+			return stream.Recv()
 		},
 		"IssueLinks": func(ctx context.Context, n names) (proto.Message, error) {
 			stream, err := w.platform.IssueLinks(ctx)
@@ -208,6 +218,11 @@ func (w *world) namingCalls() map[string]func(context.Context, names) (proto.Mes
 			}
 			return stream.Recv()
 		},
+	}
+}
+
+func (w *world) profileCalls() map[string]naming {
+	return map[string]naming{
 		"GetProfile": func(ctx context.Context, n names) (proto.Message, error) {
 			return w.profiles.GetProfile(ctx, &signingv1.GetProfileRequest{Name: n.profile})
 		},

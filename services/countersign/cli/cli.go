@@ -22,7 +22,7 @@ type Commands struct {
 	Show     ShowCmd     `cmd:"" help:"Show a request, its signers and all that happened to it."`
 	Watch    WatchCmd    `cmd:"" help:"Follow a request, live, until it is closed."`
 	Amend    AmendCmd    `cmd:"" help:"Change a request while its links are out: addresses, order, deadline, metadata."`
-	Links    LinksCmd    `cmd:"" help:"Issue, reissue and revoke signers' links."`
+	Links    LinksCmd    `cmd:"" help:"Show, follow, issue, reissue and revoke signers' links."`
 	Profiles ProfilesCmd `cmd:"" help:"Show and change expiration profiles, and which one a request gets."`
 	Why      WhyCmd      `cmd:"" help:"Explain who is waited for, why, and what happens next."`
 	State    StateCmd    `cmd:"" help:"Fill Redis again from the record, or prove that it is what the record says."`

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +12,7 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
-	"countersign.dev/pkg/clock"
 	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/rpc"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
@@ -131,26 +128,13 @@ func (b *batch) read(ctx context.Context, in stdio.Reader) {
 
 // carry sends all lines, over as many connections as it takes.
 func (b *batch) carry(ctx context.Context, client signingv1.LinkServiceClient) error {
-	pause, lost, done := firstPause, clock.Stopwatch(), 0
-	for {
-		err := b.stream(ctx, client)
-		if err == nil || ctx.Err() != nil {
-			return cmp.Or(err, ctx.Err())
-		}
-		if answered := b.issued + b.refused; answered > done {
-			pause, lost, done = firstPause, clock.Stopwatch(), answered
-		}
-		if !passing(err) || lost() > b.c.RetryFor {
-			return err
-		}
-		b.io.note("The connection is lost; trying to come back...\n")
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, lastPause)
-	}
+	done := 0
+	return b.c.persist(ctx, b.io, func() (progress bool, err error) {
+		err = b.stream(ctx, client)
+		answered := b.issued + b.refused
+		progress, done = answered > done, answered
+		return progress, err
+	})
 }
 
 // stream sends lines and takes answers over one connection: first those again that were not answered. It returns nil when every line

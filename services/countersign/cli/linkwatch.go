@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	stdio "io"
-	"time"
 
-	"countersign.dev/pkg/clock"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
 )
 
@@ -38,28 +36,17 @@ func (c *LinkWatchCmd) Run(ctx context.Context, io *IO) error {
 		req := &signingv1.WatchLinksRequest{
 			After: c.After, FromStart: c.FromStart, RequestId: c.Request, State: c.state(), Profile: c.Profile, Holder: c.Holder,
 		}
-		pause, lost := firstPause, clock.Stopwatch()
-		for {
+		err := c.persist(ctx, io, func() (progress bool, err error) {
 			cursor, err := c.receive(ctx, io, client, req)
-			if ctx.Err() != nil {
-				return nil
-			}
 			if cursor != "" {
-				req.After, req.FromStart, pause, lost = cursor, false, firstPause, clock.Stopwatch()
+				req.After, req.FromStart = cursor, false
 			}
-			if !passing(err) || lost() > c.RetryFor {
-				return err
-			}
-			if pause == firstPause {
-				io.note("The connection is lost; trying to come back...\n")
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, lastPause)
+			return cursor != "", err
+		})
+		if ctx.Err() != nil {
+			return nil
 		}
+		return err
 	})
 }
 

@@ -25,6 +25,35 @@ type Patience struct {
 	RetryFor time.Duration `help:"How long to try to come back when the connection is lost while watching." default:"2m" name:"retry-for"`
 }
 
+// persist makes attempts until one ends well, or fails in a way that does not pass, or none got anywhere for as long as RetryFor.
+// The end of ctx is returned as its error.
+func (p Patience) persist(ctx context.Context, io *IO, attempt func() (progress bool, err error)) error {
+	pause, lost := firstPause, clock.Stopwatch()
+	for {
+		progress, err := attempt()
+		if progress {
+			pause, lost = firstPause, clock.Stopwatch()
+		}
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !passing(err) || lost() > p.RetryFor:
+			return err
+		}
+		if pause == firstPause {
+			io.note("The connection is lost; trying to come back...\n")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
 // WatchCmd follows a request.
 type WatchCmd struct {
 	Client `embed:""`
@@ -58,36 +87,28 @@ func (c *WatchCmd) Run(ctx context.Context, io *IO) error {
 
 // follow prints a request's outcomes after a cursor until it is closed, or until ctx ends, which is no error.
 func (c Client) follow(ctx context.Context, io *IO, client signingv1.SigningRequestServiceClient, r *signingv1.RequestView, after uint64, p Patience) error {
-	pause := firstPause
-	lost := clock.Stopwatch()
-	for {
-		last, err := c.receive(ctx, io, client, r, after)
-		if ctx.Err() != nil {
-			return nil
-		}
+	var last *signingv1.WatchResponse
+	err := p.persist(ctx, io, func() (progress bool, err error) {
+		last, err = c.receive(ctx, io, client, r, after)
 		if last.GetCursor() > after {
-			after, pause, lost = last.GetCursor(), firstPause, clock.Stopwatch()
+			after, progress = last.GetCursor(), true
 		}
-		switch {
-		case err == nil || closed(last.GetOutcome().GetStatus()):
-			return c.ended(r.GetId(), last.GetOutcome().GetStatus(), r.GetStatus())
-		case !passing(err) || lost() > p.RetryFor:
-			return err
+		if closed(last.GetOutcome().GetStatus()) {
+			err = nil
 		}
-		if pause == firstPause {
-			io.note("The connection is lost; trying to come back...\n")
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, lastPause)
+		return progress, err
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
 	}
+	return c.ended(r.GetId(), last.GetOutcome().GetStatus(), r.GetStatus())
 }
 
-// errUnfinished means that a stream ended before its request.
-var errUnfinished = errors.New("the server ended the stream before the request was closed")
+// errUnfinished means that a stream ended before what was asked for.
+var errUnfinished = errors.New("the server ended the stream too early")
 
 // receive prints outcomes until the stream ends, and returns the last one. It returns nil when the request is closed.
 func (c Client) receive(ctx context.Context, io *IO, client signingv1.SigningRequestServiceClient, r *signingv1.RequestView, after uint64) (*signingv1.WatchResponse, error) {

@@ -37,20 +37,11 @@ func tokenHears(w *world, e *event) error {
 	case *tokenv1.RequestCompleted:
 		w.tell(e, "completed")
 	case *tokenv1.RequestDeclined:
-		if err := closeLinks(w, e, tokenv1.EndReason_END_REASON_DECLINED_BY_ANOTHER); err != nil {
-			return err
-		}
-		w.tell(e, "declined")
+		return endedFor(w, e, tokenv1.EndReason_END_REASON_DECLINED_BY_ANOTHER, "declined")
 	case *tokenv1.RequestCancelled:
-		if err := closeLinks(w, e, tokenv1.EndReason_END_REASON_CANCELLED); err != nil {
-			return err
-		}
-		w.tell(e, "cancelled")
+		return endedFor(w, e, tokenv1.EndReason_END_REASON_CANCELLED, "cancelled")
 	case *tokenv1.RequestExpired:
-		if err := closeLinks(w, e, tokenv1.EndReason_END_REASON_DEADLINE); err != nil {
-			return err
-		}
-		w.tell(e, "expired")
+		return endedFor(w, e, tokenv1.EndReason_END_REASON_DEADLINE, "expired")
 	case *tokenv1.RequestAmended:
 		return amended(w, e)
 	case *tokenv1.LinkAttention:
@@ -99,6 +90,15 @@ func tokenHears(w *world, e *event) error {
 	case *escalationv1.PlatformTold:
 		w.tell(e, "escalated")
 	}
+	return nil
+}
+
+// endedFor closes the links of a request that is over, and tells its platform.
+func endedFor(w *world, e *event, reason tokenv1.EndReason, outcome string) error {
+	if err := closeLinks(w, e, reason); err != nil {
+		return err
+	}
+	w.tell(e, outcome)
 	return nil
 }
 
