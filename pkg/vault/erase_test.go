@@ -39,20 +39,26 @@ func onDisk(t *testing.T, dir string, needle []byte) bool {
 	return found
 }
 
-// TestNothingIsLeftOnDisk looks into the server's files, which are not encrypted here.
-func TestNothingIsLeftOnDisk(t *testing.T) {
-	dir := t.TempDir()
+// readable starts a server whose files, in dir, are not encrypted.
+func readable(t *testing.T) (js jetstream.JetStream, dir string, server *natsserver.Server) {
+	t.Helper()
+	dir = t.TempDir()
 	server, err := natsserver.Start(natsserver.Options{Listen: "127.0.0.1:0", Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Stop()
+	t.Cleanup(server.Stop)
 	nc, err := nats.Connect(server.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
-	js := provision(t, nc)
+	t.Cleanup(nc.Close)
+	return provision(t, nc), dir, server
+}
+
+// TestNothingIsLeftOnDisk looks into the server's files.
+func TestNothingIsLeftOnDisk(t *testing.T) {
+	js, dir, server := readable(t)
 	v := onto(t, js, 1)
 	secret := []byte("Grace Hopper, grace@navy.example")
 	for i := range 20 { // neighbours in the same block

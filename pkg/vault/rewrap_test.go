@@ -17,7 +17,6 @@ import (
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/eventlog/eventlogtest"
 	"countersign.dev/pkg/keys"
-	"countersign.dev/pkg/natsserver"
 	"countersign.dev/pkg/vault"
 )
 
@@ -260,27 +259,22 @@ func TestARewrapThatDiedBetweenItsTwoSteps(t *testing.T) {
 	}
 }
 
-// TestNothingOfTheFormerMasterIsLeftOnDisk looks into the server's files, which are not encrypted here: whoever has the former master
-// and the disk reads nobody's key.
+// TestNothingOfTheFormerMasterIsLeftOnDisk looks into the server's files: whoever has the former master and the disk reads nobody's
+// key.
 func TestNothingOfTheFormerMasterIsLeftOnDisk(t *testing.T) {
-	dir := t.TempDir()
-	server, err := natsserver.Start(natsserver.Options{Listen: "127.0.0.1:0", Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Stop()
-	nc, err := nats.Connect(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	r := openRotating(t, provision(t, nc))
+	js, dir, server := readable(t)
+	r := openRotating(t, js)
 	for i := range 20 {
 		if err := r.Put(t.Context(), "acme", fmt.Sprint("p", i), []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	former := messages(t, r.js, vault.KeysStream, ">")
+	for _, m := range former {
+		if !onDisk(t, dir, m.Data) {
+			t.Fatalf("the search does not find %s before either", m.Subject)
+		}
+	}
 	r.change(t)
 	if _, err := r.Rewrap(t.Context(), &silent{}); err != nil {
 		t.Fatal(err)
