@@ -30,6 +30,7 @@ const (
 	codeStreamNotFound    = 10059
 	codeNotAvailable      = 10008 // nobody leads just now
 	codeNotLeader         = 10009
+	codeNoRoom            = 10047
 )
 
 // tryFor is how long one publish waits for its acknowledgement before it is sent again with the same id and expectation.

@@ -73,6 +73,12 @@ const DeadStream = "DEAD"
 // SyncAlways is the value of SyncKey that survives a power cut.
 const SyncAlways = "always"
 
+// noRoom tells whether an error means that the server may not use as much of its disk as a stream reserves.
+func noRoom(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeNoRoom
+}
+
 // Provision makes the streams and consumers that are missing, each stream with the birth certificate that stamp gives it.
 // What is there already keeps its certificate and takes the new settings. It returns the names of the streams it made.
 func Provision(ctx context.Context, js jetstream.JetStream, t Topology, replicas int, stamp func(stream string) map[string]string) ([]string, error) {
@@ -94,7 +100,10 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology, replicas
 			}
 			cfg.Metadata[SyncKey] = stamp(cfg.Name)[SyncKey]
 		}
-		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		if _, err := js.CreateOrUpdateStream(ctx, cfg); noRoom(err) {
+			return made, fmt.Errorf("eventlog: stream %s needs %d MiB, more than the server may still use: that is its max_file_store, or three quarters of what "+
+				"was free on its disk when it started; make room there and start it again: %w", cfg.Name, cfg.MaxBytes>>20, err)
+		} else if err != nil {
 			return made, fmt.Errorf("eventlog: make stream %s: %w", cfg.Name, err)
 		}
 	}
