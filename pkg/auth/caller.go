@@ -55,6 +55,7 @@ const DemoTenant = "demo"
 const (
 	RequestsRead       = "requests:read"
 	RequestsWrite      = "requests:write"
+	RequestsErase      = "requests:erase"
 	RecipientsWrite    = "recipients:write"
 	LinksReissue       = "links:reissue"
 	DelegationsApprove = "delegations:approve"
@@ -65,7 +66,7 @@ const (
 
 // Scopes returns every scope there is.
 func Scopes() []string {
-	return []string{RequestsRead, RequestsWrite, RecipientsWrite, LinksReissue, DelegationsApprove, EvidenceExport, ConfigWrite, AuditRead}
+	return []string{RequestsRead, RequestsWrite, RequestsErase, RecipientsWrite, LinksReissue, DelegationsApprove, EvidenceExport, ConfigWrite, AuditRead}
 }
 
 // Caller is who calls. The zero Caller is nobody.

@@ -19,6 +19,8 @@ var (
 	RequestUnknown      = add(Error{Code: "REQUEST_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "We do not know this request.", Next: "check-address"})
 	RequestClosed       = add(Error{Code: "REQUEST_CLOSED", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This request is already finished.", Next: "none"})
 	RequestExpired      = add(Error{Code: "REQUEST_EXPIRED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "The sender's deadline for this document has passed.", Next: "ask-sender"})
+	RequestOpen         = add(Error{Code: "REQUEST_OPEN", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This request is still going on.", Next: "cancel-first"})
+	RequestErased       = add(Error{Code: "REQUEST_ERASED", Kind: codes.FailedPrecondition, HTTP: 410, Text: "What this request held was erased.", Next: "none"})
 	AmendTooLate        = add(Error{Code: "AMEND_TOO_LATE", Kind: codes.FailedPrecondition, HTTP: 409, Text: "This part of the request can no longer be changed.", Next: "fix-fields"})
 	SignerUnknown       = add(Error{Code: "SIGNER_UNKNOWN", Kind: codes.NotFound, HTTP: 404, Text: "This request has no such signer.", Next: "check-address"})
 	DocumentRefused     = add(Error{Code: "DOCUMENT_REFUSED", Kind: codes.InvalidArgument, HTTP: 422, Text: "This document cannot be signed safely.", Next: "other-document"})

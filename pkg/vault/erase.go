@@ -8,17 +8,17 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"countersign.dev/pkg/crash"
 	"countersign.dev/pkg/eventlog"
 )
 
-// Erase destroys what is kept under an id, for good: after nil it cannot be read, and its data key is overwritten on disk.
-// Erasing twice is harmless; an id under which nothing was kept is barred. After an error, erase again: it goes on where it
-// stopped.
-func (v *Vault) Erase(ctx context.Context, tenant, id string) error {
-	p := place{tenant, id}
-	if err := p.validate(); err != nil {
+// Erase destroys what is kept of an owner, for good: after nil nothing of it can be read, and its data key is overwritten on disk.
+// Erasing twice is harmless; an owner of whom nothing was kept is barred. After an error, erase again: it goes on where it stopped.
+func (v *Vault) Erase(ctx context.Context, tenant, owner string) error {
+	if err := validate(tenant, owner); err != nil {
 		return err
 	}
+	p := Place{Tenant: tenant, Owner: owner, ID: "*"}
 	ctx, cancel := context.WithTimeout(ctx, callFor)
 	defer cancel()
 	tombstone, err := v.bury(ctx, p)
@@ -28,12 +28,13 @@ func (v *Vault) Erase(ctx context.Context, tenant, id string) error {
 	if err := v.deleteKeys(ctx, p, tombstone); err != nil {
 		return err
 	}
-	return v.deleteValue(ctx, p)
+	crash.Point("vault.buried")
+	return v.deleteValues(ctx, p.valueSubject())
 }
 
-// deleteKeys overwrites every key of an id below its tombstone. There is more than one where the master was being rotated: the same
+// deleteKeys overwrites every key of an owner below its tombstone. There is more than one where the master was being rotated: the same
 // data key, wrapped twice.
-func (v *Vault) deleteKeys(ctx context.Context, p place, tombstone uint64) error {
+func (v *Vault) deleteKeys(ctx context.Context, p Place, tombstone uint64) error {
 	for {
 		e, err := v.keys.LeaderNext(ctx, p.keySubject(), 1)
 		switch {
@@ -50,7 +51,7 @@ func (v *Vault) deleteKeys(ctx context.Context, p place, tombstone uint64) error
 
 // bury puts the tombstone, where there is none yet, and returns its sequence. It comes before anything is deleted: from here on no
 // Put can make a new key, and after a crash whoever erases again knows what is left.
-func (v *Vault) bury(ctx context.Context, p place) (tombstone uint64, err error) {
+func (v *Vault) bury(ctx context.Context, p Place) (tombstone uint64, err error) {
 	for {
 		last := uint64(0)
 		switch e, err := v.keys.LeaderLast(ctx, p.keySubject()); {
@@ -68,10 +69,10 @@ func (v *Vault) bury(ctx context.Context, p place) (tombstone uint64, err error)
 	}
 }
 
-// deleteValue deletes the ciphertext, which nothing can read any more. Older versions of it were pushed out by newer ones.
-func (v *Vault) deleteValue(ctx context.Context, p place) error {
+// deleteValues deletes the ciphertexts on subjects, which nothing can read any more. Older versions were pushed out by newer ones.
+func (v *Vault) deleteValues(ctx context.Context, subjects string) error {
 	for {
-		e, err := v.values.LeaderLast(ctx, p.valueSubject())
+		e, err := v.values.LeaderNext(ctx, subjects, 1)
 		switch {
 		case errors.Is(err, eventlog.ErrNotFound):
 			return nil

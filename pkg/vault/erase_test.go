@@ -62,12 +62,12 @@ func TestNothingIsLeftOnDisk(t *testing.T) {
 	v := onto(t, js, 1)
 	secret := []byte("Grace Hopper, grace@navy.example")
 	for i := range 20 { // neighbours in the same block
-		if err := v.Put(t.Context(), "acme", fmt.Sprint("p", i), append(secret, byte(i))); err != nil {
+		if err := v.Put(t.Context(), at(fmt.Sprint("p", i)), append(secret, byte(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wrapped := messages(t, js, "VAULT_KEYS", "vaultkey.acme.p7")[0].Data
-	sealed := messages(t, js, "VAULT", "vault.acme.p7")[0].Data
+	sealed := messages(t, js, "VAULT", "vault.acme.p7.v")[0].Data
 	if !onDisk(t, dir, wrapped) || !onDisk(t, dir, sealed) {
 		t.Fatal("the search finds nothing before either")
 	}
@@ -79,7 +79,7 @@ func TestNothingIsLeftOnDisk(t *testing.T) {
 			t.Errorf("erased bytes are in the files, %s", when)
 		}
 	}
-	if got, err := v.Get(t.Context(), "acme", "p8"); err != nil || string(got) != string(secret)+"\x08" {
+	if got, err := v.Get(t.Context(), at("p8")); err != nil || string(got) != string(secret)+"\x08" {
 		t.Errorf("the neighbour: %q, %v", got, err)
 	}
 	server.Stop()
@@ -91,7 +91,7 @@ func TestNothingIsLeftOnDisk(t *testing.T) {
 func TestEraseIsForGood(t *testing.T) {
 	v := open(t)
 	ctx := t.Context()
-	if err := v.Put(ctx, "acme", "p", []byte("x")); err != nil {
+	if err := v.Put(ctx, at("p"), []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -100,10 +100,10 @@ func TestEraseIsForGood(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"p", "never"} {
-		if _, err := v.Get(ctx, "acme", id); !errors.Is(err, vault.ErrErased) {
+		if _, err := v.Get(ctx, at(id)); !errors.Is(err, vault.ErrErased) {
 			t.Errorf("Get %s: %v", id, err)
 		}
-		if err := v.Put(ctx, "acme", id, []byte("back")); !errors.Is(err, vault.ErrErased) {
+		if err := v.Put(ctx, at(id), []byte("back")); !errors.Is(err, vault.ErrErased) {
 			t.Errorf("Put %s: %v", id, err)
 		}
 	}
@@ -119,14 +119,14 @@ func TestEraseIsForGood(t *testing.T) {
 func TestAnEraseThatStoppedHalfWayGoesOn(t *testing.T) {
 	v := open(t)
 	ctx := t.Context()
-	if err := v.Put(ctx, "acme", "p", []byte("x")); err != nil {
+	if err := v.Put(ctx, at("p"), []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	key := messages(t, v.js, "VAULT_KEYS", "vaultkey.acme.p")[0]
 	if _, err := v.js.Publish(ctx, "vaultkey.acme.p", append(make([]byte, 8), byte(key.Sequence))[0:9]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Get(ctx, "acme", "p"); !errors.Is(err, vault.ErrErased) {
+	if _, err := v.Get(ctx, at("p")); !errors.Is(err, vault.ErrErased) {
 		t.Errorf("with the tombstone alone: %v", err)
 	}
 	if err := v.Erase(ctx, "acme", "p"); err != nil {
@@ -140,7 +140,7 @@ func TestAnEraseThatStoppedHalfWayGoesOn(t *testing.T) {
 	}
 }
 
-func TestRacingWritersNeverSplitAnID(t *testing.T) {
+func TestRacingWritersNeverSplitAnOwner(t *testing.T) {
 	v := open(t)
 	const writers = 32
 	said := map[string]bool{}
@@ -151,7 +151,7 @@ func TestRacingWritersNeverSplitAnID(t *testing.T) {
 	var readers, wg sync.WaitGroup
 	readers.Go(func() {
 		for ctx.Err() == nil {
-			got, err := v.Get(t.Context(), "acme", "p")
+			got, err := v.Get(t.Context(), at("p"))
 			if !errors.Is(err, vault.ErrUnknown) && (err != nil || !said[string(got)]) {
 				t.Errorf("read %q, %v", got, err)
 			}
@@ -159,7 +159,7 @@ func TestRacingWritersNeverSplitAnID(t *testing.T) {
 	})
 	for i := range writers {
 		wg.Go(func() {
-			if err := v.Put(t.Context(), "acme", "p", fmt.Append(nil, "writer ", i)); err != nil {
+			if err := v.Put(t.Context(), at("p"), fmt.Append(nil, "writer ", i)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -168,9 +168,9 @@ func TestRacingWritersNeverSplitAnID(t *testing.T) {
 	stop()
 	readers.Wait()
 	if n := len(messages(t, v.js, "VAULT_KEYS", ">")); n != 1 {
-		t.Errorf("%d keys for one id", n)
+		t.Errorf("%d keys for one owner", n)
 	}
-	if got, err := v.Get(t.Context(), "acme", "p"); err != nil || !said[string(got)] {
+	if got, err := v.Get(t.Context(), at("p")); err != nil || !said[string(got)] {
 		t.Errorf("in the end %q, %v", got, err)
 	}
 }
@@ -182,7 +182,8 @@ func TestEraseAmongRacingWriters(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 31 {
 			wg.Go(func() {
-				if err := v.Put(t.Context(), "acme", id, fmt.Append(nil, i)); err != nil && !errors.Is(err, vault.ErrErased) {
+				p := vault.Place{Tenant: "acme", Owner: id, ID: fmt.Sprint("v", i%4)}
+				if err := v.Put(t.Context(), p, fmt.Append(nil, i)); err != nil && !errors.Is(err, vault.ErrErased) {
 					t.Error(err)
 				}
 			})
@@ -192,7 +193,7 @@ func TestEraseAmongRacingWriters(t *testing.T) {
 				if err := v.Erase(t.Context(), "acme", id); err != nil {
 					t.Error(err)
 				}
-				if got, err := v.Get(t.Context(), "acme", id); !errors.Is(err, vault.ErrErased) {
+				if got, err := v.Get(t.Context(), vault.Place{Tenant: "acme", Owner: id, ID: "v1"}); !errors.Is(err, vault.ErrErased) {
 					t.Errorf("right after Erase: %q, %v", got, err)
 				}
 			})
@@ -244,7 +245,7 @@ func TestOverABadLine(t *testing.T) {
 	for i := range ids {
 		id := fmt.Sprint("p", i)
 		for _, value := range []string{"first of ", "last of "} {
-			again(func(ctx context.Context) error { return v.Put(ctx, "acme", id, []byte(value+id)) })
+			again(func(ctx context.Context) error { return v.Put(ctx, at(id), []byte(value+id)) })
 		}
 		if i%2 == 0 {
 			again(func(ctx context.Context) error { return v.Erase(ctx, "acme", id) })
@@ -257,7 +258,7 @@ func TestOverABadLine(t *testing.T) {
 	}
 	for i := range ids {
 		id := fmt.Sprint("p", i)
-		got, err := plain.Get(t.Context(), "acme", id)
+		got, err := plain.Get(t.Context(), at(id))
 		if i%2 == 0 && !errors.Is(err, vault.ErrErased) || i%2 == 1 && string(got) != "last of "+id {
 			t.Errorf("%s: %q, %v", id, got, err)
 		}

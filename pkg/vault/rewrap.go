@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	// orbit: the batch get of the NATS makers, which nats.go itself does not have.
 	"github.com/synadia-io/orbit.go/jetstreamext"
 	"golang.org/x/sync/errgroup"
 
@@ -17,8 +19,9 @@ import (
 )
 
 const (
-	rewrapPage    = 256 // messages read at once
-	rewrapWorkers = 16  // keys wrapped at the same time: each is an acknowledged write and an overwrite
+	rewrapPage    = 256             // messages read at once
+	rewrapPageFor = 5 * time.Second // how long that may take
+	rewrapWorkers = 16              // keys wrapped at the same time: each is an acknowledged write and an overwrite
 )
 
 // Progress shows how far something has come. Read may be called by several goroutines.
@@ -75,7 +78,7 @@ func (v *Vault) Rewrap(ctx context.Context, p Progress) (Rewrapped, error) {
 // rewrap wraps the data key of a message anew, unless something newer stands on its subject: the key wrapped by somebody else, or the
 // tombstone of who was erased. Then the message is overwritten. made tells whether it was wrapped here.
 func (v *Vault) rewrap(ctx context.Context, subject string, sequence uint64) (made bool, err error) {
-	p, err := placeOf(subject)
+	p, err := ownerOf(subject)
 	if err != nil {
 		return false, err
 	}
@@ -140,7 +143,7 @@ func (v *Vault) everyKey(ctx context.Context, visit func(page []*jetstream.RawSt
 }
 
 func readPage(ctx context.Context, log *eventlog.Log, from uint64) (page []*jetstream.RawStreamMsg, err error) {
-	ctx, cancel := context.WithTimeout(ctx, batchFor)
+	ctx, cancel := context.WithTimeout(ctx, rewrapPageFor)
 	defer cancel()
 	messages, err := jetstreamext.GetBatch(ctx, log.JetStream(), log.Name(), rewrapPage, jetstreamext.GetBatchSeq(from))
 	if err != nil {
@@ -158,15 +161,14 @@ func readPage(ctx context.Context, log *eventlog.Log, from uint64) (page []*jets
 	return page, nil
 }
 
-// placeOf is the reverse of place.keySubject.
-func placeOf(subject string) (place, error) {
+// ownerOf is the reverse of keySubject.
+func ownerOf(subject string) (Place, error) {
 	rest, is := strings.CutPrefix(subject, keyPrefix)
-	tenant, id, two := strings.Cut(rest, ".")
-	p := place{tenant, id}
+	tenant, owner, two := strings.Cut(rest, ".")
 	if !is || !two {
-		return p, fmt.Errorf("%w: %s has a message on %s", ErrInvalid, KeysStream, subject)
+		return Place{}, fmt.Errorf("%w: %s has a message on %s", ErrInvalid, KeysStream, subject)
 	}
-	return p, p.validate()
+	return Place{Tenant: tenant, Owner: owner}, validate(tenant, owner)
 }
 
 // Stamp writes the newest master into the stream's metadata, so that a process without it is refused by name when it starts.

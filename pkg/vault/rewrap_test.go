@@ -111,7 +111,7 @@ func TestRewrapWhileTheVaultIsUsed(t *testing.T) {
 	const people = 40
 	id := func(i int) string { return fmt.Sprint("p", i) }
 	for i := range people {
-		if err := r.Put(ctx, "acme", id(i), []byte(id(i))); err != nil {
+		if err := r.Put(ctx, at(id(i)), []byte(id(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestRewrapWhileTheVaultIsUsed(t *testing.T) {
 	fresh := 0
 	all.Go(func() { // reads
 		for i := 0; ctx.Err() == nil; i++ {
-			got, err := r.Get(t.Context(), "acme", id(i%people))
+			got, err := r.Get(t.Context(), at(id(i%people)))
 			if i%people >= people/2 && (err != nil || string(got) != id(i%people)) || err != nil && !errors.Is(err, vault.ErrErased) {
 				t.Errorf("%s: %q, %v", id(i%people), got, err)
 			}
@@ -127,7 +127,7 @@ func TestRewrapWhileTheVaultIsUsed(t *testing.T) {
 	})
 	all.Go(func() { // writes
 		for ; ctx.Err() == nil; fresh++ {
-			if err := r.Put(t.Context(), "acme", fmt.Sprint("new", fresh), []byte("x")); err != nil {
+			if err := r.Put(t.Context(), at(fmt.Sprint("new", fresh)), []byte("x")); err != nil {
 				t.Error(err)
 			}
 		}
@@ -159,13 +159,13 @@ func TestRewrapWhileTheVaultIsUsed(t *testing.T) {
 	}
 	later := r.another(t)
 	for i := range people {
-		got, err := later.Get(t.Context(), "acme", id(i))
+		got, err := later.Get(t.Context(), at(id(i)))
 		if i < people/2 && !errors.Is(err, vault.ErrErased) || i >= people/2 && string(got) != id(i) {
 			t.Errorf("%s: %q, %v", id(i), got, err)
 		}
 	}
 	for i := range fresh {
-		if got, err := later.Get(t.Context(), "acme", fmt.Sprint("new", i)); err != nil || string(got) != "x" {
+		if got, err := later.Get(t.Context(), at(fmt.Sprint("new", i))); err != nil || string(got) != "x" {
 			t.Errorf("new%d: %q, %v", i, got, err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestARewrapCutShortGoesOn(t *testing.T) {
 	r := openRotating(t, s.Provision(s.Connect(), vault.Topology()))
 	const people = 300 // more than a page
 	for i := range people {
-		if err := r.Put(t.Context(), "acme", fmt.Sprint("p", i), fmt.Append(nil, i)); err != nil {
+		if err := r.Put(t.Context(), at(fmt.Sprint("p", i)), fmt.Append(nil, i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -212,7 +212,7 @@ func TestARewrapCutShortGoesOn(t *testing.T) {
 	}
 	later := r.another(t)
 	for i := range people {
-		if got, err := later.Get(t.Context(), "acme", fmt.Sprint("p", i)); err != nil || string(got) != fmt.Sprint(i) {
+		if got, err := later.Get(t.Context(), at(fmt.Sprint("p", i))); err != nil || string(got) != fmt.Sprint(i) {
 			t.Errorf("p%d: %q, %v", i, got, err)
 		}
 	}
@@ -224,7 +224,7 @@ func TestARewrapThatDiedBetweenItsTwoSteps(t *testing.T) {
 	r := openRotating(t, s.Provision(s.Connect(), vault.Topology()))
 	old := map[string][]byte{}
 	for _, id := range []string{"erased", "kept"} {
-		if err := r.Put(t.Context(), "acme", id, []byte(id)); err != nil {
+		if err := r.Put(t.Context(), at(id), []byte(id)); err != nil {
 			t.Fatal(err)
 		}
 		old[id] = messages(t, r.js, vault.KeysStream, "vaultkey.acme."+id)[0].Data
@@ -254,7 +254,7 @@ func TestARewrapThatDiedBetweenItsTwoSteps(t *testing.T) {
 	if n := r.under(t)[former]; n != 0 {
 		t.Errorf("%d keys are under the former master", n)
 	}
-	if got, err := r.another(t).Get(t.Context(), "acme", "kept"); err != nil || string(got) != "kept" {
+	if got, err := r.another(t).Get(t.Context(), at("kept")); err != nil || string(got) != "kept" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -265,7 +265,7 @@ func TestNothingOfTheFormerMasterIsLeftOnDisk(t *testing.T) {
 	js, dir, server := readable(t)
 	r := openRotating(t, js)
 	for i := range 20 {
-		if err := r.Put(t.Context(), "acme", fmt.Sprint("p", i), []byte("x")); err != nil {
+		if err := r.Put(t.Context(), at(fmt.Sprint("p", i)), []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -28,7 +28,7 @@ const (
 	sealLabel = "cs.vault.seal.v1"
 )
 
-// Sealer encrypts what must be kept but belongs to nobody's id, such as a message among the dead letters.
+// Sealer encrypts what must be kept but belongs to no owner, such as a message among the dead letters.
 type Sealer struct {
 	ring *keys.Ring
 	made sync.Map // id of a master to its *underMaster
@@ -63,7 +63,7 @@ func (s *Sealer) newest() *underMaster { return s.under(s.ring.Master()) }
 // Seal encrypts plaintext under the master key. It is not erased with anybody: keep what was sealed no longer than needed.
 func (s *Sealer) Seal(plaintext []byte) ([]byte, error) {
 	u := s.newest()
-	return seal(u.header(), u.sealing, bind("sealed", place{}), plaintext)
+	return seal(u.header(), u.sealing, bind("sealed", "", ""), plaintext)
 }
 
 // Unseal returns what Seal was given, or ErrWrongKey or ErrDamaged.
@@ -72,17 +72,17 @@ func (s *Sealer) Unseal(sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(box, u.sealing, bind("sealed", place{}))
+	return open(box, u.sealing, bind("sealed", "", ""))
 }
 
-// wrap encrypts a data key for its place.
-func (s *Sealer) wrap(key []byte, p place) ([]byte, error) {
+// wrap encrypts a data key for its owner.
+func (s *Sealer) wrap(key []byte, p Place) ([]byte, error) {
 	u := s.newest()
-	return seal(u.header(), u.kek, bind("key", p), key)
+	return seal(u.header(), u.kek, bind("key", p.Tenant, p.Owner), key)
 }
 
 // unwrap returns the data key of a message of the keys stream; ErrErased for a tombstone.
-func (s *Sealer) unwrap(wrapped []byte, p place) ([]byte, error) {
+func (s *Sealer) unwrap(wrapped []byte, p Place) ([]byte, error) {
 	if isTombstone(wrapped) {
 		return nil, ErrErased
 	}
@@ -90,22 +90,22 @@ func (s *Sealer) unwrap(wrapped []byte, p place) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(box, u.kek, bind("key", p))
+	return open(box, u.kek, bind("key", p.Tenant, p.Owner))
 }
 
-func (s *Sealer) sealValue(key []byte, p place, plaintext []byte) ([]byte, error) {
-	return seal([]byte{version1}, key, bind("value", p), plaintext)
+func (s *Sealer) sealValue(key []byte, p Place, plaintext []byte) ([]byte, error) {
+	return seal([]byte{version1}, key, bind("value", p.Tenant, p.Owner, p.ID), plaintext)
 }
 
-func (s *Sealer) openValue(key []byte, p place, sealed []byte) ([]byte, error) {
+func (s *Sealer) openValue(key []byte, p Place, sealed []byte) ([]byte, error) {
 	if len(sealed) == 0 || sealed[0] != version1 {
 		return nil, fmt.Errorf("%w: not a value of this version", ErrDamaged)
 	}
-	return open(sealed[1:], key, bind("value", p))
+	return open(sealed[1:], key, bind("value", p.Tenant, p.Owner, p.ID))
 }
 
 // open reads a value through its wrapped key.
-func (s *Sealer) open(p place, wrapped, sealed []byte) ([]byte, error) {
+func (s *Sealer) open(p Place, wrapped, sealed []byte) ([]byte, error) {
 	key, err := s.unwrap(wrapped, p)
 	if err != nil {
 		return nil, err
@@ -141,18 +141,18 @@ func wrongKey(id string, ring *keys.Ring) error {
 	return fmt.Errorf("%w: it is under %s, this process has %s: start it with the key directory that belongs to these data", ErrWrongKey, id, ring.Master().ID())
 }
 
-// newTombstone marks an id as erased. It names the message that is to be overwritten, so that whoever finds it can finish.
+// newTombstone marks an owner as erased. It names the message that is to be overwritten, so that whoever finds it can finish.
 func newTombstone(keySequence uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{tombstone}, keySequence)
 }
 
 func isTombstone(data []byte) bool { return len(data) == 1+8 && data[0] == tombstone }
 
-// bind returns what is authenticated beside a ciphertext: bytes that are moved to another kind, tenant or id do not open there.
+// bind returns what is authenticated beside a ciphertext: bytes that are moved to another kind, tenant, owner or id do not open there.
 // Each part is led by its length.
-func bind(kind string, p place) []byte {
+func bind(parts ...string) []byte {
 	var b []byte
-	for _, part := range []string{kind, p.tenant, p.id} {
+	for _, part := range parts {
 		b = append(binary.BigEndian.AppendUint64(b, uint64(len(part))), part...)
 	}
 	return b

@@ -1,9 +1,9 @@
 // Package vault keeps personal data apart from the record, so that it can be destroyed while the record stays whole.
 //
-// Everything under one id is encrypted with a data key of its own. The data key, wrapped under a key derived from the
-// process's master, is a message of a second stream; to erase is to overwrite that message. What was ever written under the
-// id, in whatever old block or backup of the first stream, is then noise. An erased id stays erased: nothing can be put
-// under it again.
+// Everything that belongs to one owner is encrypted with a data key of its own. The data key, wrapped under a key derived from the
+// process's master, is a message of a second stream; to erase an owner is to overwrite that message. What was ever written for the
+// owner, in whatever old block or backup of the first stream, is then noise, also what no record names any more. An owner stays
+// erased: nothing can be put there again.
 //
 // On replicated streams the servers' raft logs hold a copy of the wrapped data key until they are compacted; encrypt the
 // servers' files (jetstream { cipher: aes }) and keep backups of VAULT_KEYS no longer than an erasure may take.
@@ -23,7 +23,7 @@ import (
 	"countersign.dev/pkg/keys"
 )
 
-// The streams and what stands before <tenant>.<id> in their subjects.
+// The streams and what stands before <tenant>.<owner>.<id> and <tenant>.<owner> in their subjects.
 const (
 	ValuesStream = "VAULT"
 	KeysStream   = "VAULT_KEYS"
@@ -41,9 +41,9 @@ const (
 
 // What can become of a read or a write.
 var (
-	ErrUnknown = errors.New("vault: nothing was ever kept under this id")
-	ErrErased  = errors.New("vault: what was kept under this id is erased")
-	// ErrDamaged means that bytes were changed, or moved here from another id or tenant.
+	ErrUnknown = errors.New("vault: nothing was ever kept here")
+	ErrErased  = errors.New("vault: what was kept here is erased")
+	// ErrDamaged means that bytes were changed, or moved here from another id, owner or tenant.
 	ErrDamaged = errors.New("vault: what is kept here is not what was put")
 	// ErrWrongKey means that it was put under another master key; the text names both.
 	ErrWrongKey = errors.New("vault: sealed under another master key")
@@ -54,11 +54,11 @@ var (
 // purged, but single messages can be deleted, which is what erases.
 func Streams(replicas int) []jetstream.StreamConfig {
 	values := jetstream.StreamConfig{
-		Name: ValuesStream, Subjects: []string{valuePrefix + "*.*"}, Description: "personal data, encrypted",
+		Name: ValuesStream, Subjects: []string{valuePrefix + "*.*.*"}, Description: "personal data, encrypted",
 		MaxMsgsPerSubject: 1, MaxMsgSize: MaxValue + 4<<10,
 	}
 	dataKeys := jetstream.StreamConfig{
-		Name: KeysStream, Subjects: []string{keyPrefix + "*.*"}, Description: "the wrapped data key of each id, or its tombstone",
+		Name: KeysStream, Subjects: []string{keyPrefix + "*.*"}, Description: "the wrapped data key of each owner, or its tombstone",
 		// No limit of messages a subject: a key that was pushed out by its tombstone could no longer be overwritten.
 		DenyPurge: true, MaxMsgSize: 4 << 10,
 	}
@@ -79,8 +79,13 @@ type Vault struct {
 	values *eventlog.Log
 	keys   *eventlog.Log
 	marks  func(stream string, sequence uint64)
+}
 
-	batchFor time.Duration
+// Place is where something is kept. Each part is one token of a subject (decisions 5).
+type Place struct {
+	Tenant string
+	Owner  string // what it is erased with
+	ID     string
 }
 
 // MasterKey is the stream metadata of KeysStream that names the newest master, once it was rotated.
@@ -102,7 +107,7 @@ func Open(ctx context.Context, js jetstream.JetStream, ring *keys.Ring) (*Vault,
 			return nil, wrongKey(id, ring)
 		}
 	}
-	return &Vault{Sealer: NewSealer(ring), values: values, keys: dataKeys, marks: func(string, uint64) {}, batchFor: batchFor}, nil
+	return &Vault{Sealer: NewSealer(ring), values: values, keys: dataKeys, marks: func(string, uint64) {}}, nil
 }
 
 // Logs returns both streams, to be checked against their high-water marks.
@@ -114,22 +119,21 @@ func (v *Vault) MarkWith(f func(stream string, sequence uint64)) {
 	v.keys.MarkWith(f)
 }
 
-// Put keeps plaintext under an id of a tenant, instead of what was kept there before. Putting what is there already writes
-// nothing. Of several that race one is last. After ErrErased nothing is kept. After another error it may be kept or not;
-// put again. plaintext has up to MaxValue bytes.
-func (v *Vault) Put(ctx context.Context, tenant, id string, plaintext []byte) error {
-	_, err := v.put(ctx, tenant, id, plaintext, false)
+// Put keeps plaintext in a place, instead of what was kept there before. Putting what is there already writes nothing. Of several
+// that race one is last. After ErrErased nothing is kept. After another error it may be kept or not; put again. plaintext has up to
+// MaxValue bytes.
+func (v *Vault) Put(ctx context.Context, p Place, plaintext []byte) error {
+	_, err := v.put(ctx, p, plaintext, false)
 	return err
 }
 
-// PutOnce keeps plaintext under an id where nothing is kept yet, and returns what is kept now: plaintext, or what was there
-// first. Of several that race all get the same.
-func (v *Vault) PutOnce(ctx context.Context, tenant, id string, plaintext []byte) ([]byte, error) {
-	return v.put(ctx, tenant, id, plaintext, true)
+// PutOnce keeps plaintext in a place where nothing is kept yet, and returns what is kept now: plaintext, or what was there first. Of
+// several that race all get the same.
+func (v *Vault) PutOnce(ctx context.Context, p Place, plaintext []byte) ([]byte, error) {
+	return v.put(ctx, p, plaintext, true)
 }
 
-func (v *Vault) put(ctx context.Context, tenant, id string, plaintext []byte, once bool) ([]byte, error) {
-	p := place{tenant, id}
+func (v *Vault) put(ctx context.Context, p Place, plaintext []byte, once bool) ([]byte, error) {
 	if err := p.validate(); err != nil {
 		return nil, err
 	}
@@ -150,21 +154,21 @@ func (v *Vault) put(ctx context.Context, tenant, id string, plaintext []byte, on
 	// one of the two finds the value.
 	if _, err := v.leaderKey(ctx, p); err != nil {
 		if errors.Is(err, ErrErased) {
-			err = errors.Join(err, v.deleteValue(ctx, p))
+			err = errors.Join(err, v.deleteValues(ctx, p.valueSubject()))
 		}
 		return nil, err
 	}
 	return kept, nil
 }
 
-// makeKey returns the data key of an id, a fresh one where there is none yet.
-func (v *Vault) makeKey(ctx context.Context, p place) ([]byte, error) {
+// makeKey returns the data key of an owner, a fresh one where there is none yet.
+func (v *Vault) makeKey(ctx context.Context, p Place) ([]byte, error) {
 	for {
 		key, err := v.leaderKey(ctx, p)
 		if !errors.Is(err, ErrUnknown) {
 			return key, err
 		}
-		// One random key an id: to destroy it destroys this id and no other.
+		// One random key an owner: to destroy it destroys what is this owner's and nothing else.
 		key = make([]byte, keySize)
 		_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
 		wrapped, err := v.wrap(key, p)
@@ -178,8 +182,8 @@ func (v *Vault) makeKey(ctx context.Context, p place) ([]byte, error) {
 	}
 }
 
-// write encrypts plaintext as the newest value of an id, unless it is that already, or any is there and once is set.
-func (v *Vault) write(ctx context.Context, p place, key, plaintext []byte, once bool) ([]byte, error) {
+// write encrypts plaintext as the newest value of a place, unless it is that already, or any is there and once is set.
+func (v *Vault) write(ctx context.Context, p Place, key, plaintext []byte, once bool) ([]byte, error) {
 	for {
 		last := uint64(0)
 		switch e, err := v.values.LeaderLast(ctx, p.valueSubject()); {
@@ -216,9 +220,8 @@ func isConflict(err error) bool {
 	return errors.As(err, &api) && (api.ErrorCode == wrongLastSequence || api.ErrorCode == writeInFlight)
 }
 
-// Get returns what is kept under an id. It may be a moment old; an erased id may be read for that moment.
-func (v *Vault) Get(ctx context.Context, tenant, id string) ([]byte, error) {
-	p := place{tenant, id}
+// Get returns what is kept in a place. It may be a moment old; what is erased may be read for that moment.
+func (v *Vault) Get(ctx context.Context, p Place) ([]byte, error) {
 	if err := p.validate(); err != nil {
 		return nil, err
 	}
@@ -247,11 +250,11 @@ func (v *Vault) Get(ctx context.Context, tenant, id string) ([]byte, error) {
 	if _, err := v.leaderKey(ctx, p); err != nil {
 		return nil, err
 	}
-	return nil, ErrUnknown // a key without a value: a Put that did not come to its end
+	return nil, ErrUnknown // the owner has a key, and nothing here: never put, or a Put that did not come to its end
 }
 
-// leaderKey returns the data key of an id as the leader has it; ErrUnknown or ErrErased where there is none.
-func (v *Vault) leaderKey(ctx context.Context, p place) ([]byte, error) {
+// leaderKey returns the data key of an owner as the leader has it; ErrUnknown or ErrErased where there is none.
+func (v *Vault) leaderKey(ctx context.Context, p Place) ([]byte, error) {
 	e, err := v.keys.LeaderLast(ctx, p.keySubject())
 	switch {
 	case errors.Is(err, eventlog.ErrNotFound):
@@ -262,19 +265,19 @@ func (v *Vault) leaderKey(ctx context.Context, p place) ([]byte, error) {
 	return v.unwrap(e.Data, p)
 }
 
-// place is where something is kept.
-type place struct{ tenant, id string }
+func (p Place) validate() error {
+	return errors.Join(validate(p.Tenant, p.Owner), validate(p.Tenant, p.ID))
+}
 
-// validate keeps ids from being anything but one token of a subject (decisions 5).
-func (p place) validate() error {
-	if err := (eventlog.Key{Tenant: p.tenant, ID: p.id}).Validate(); err != nil {
+func validate(tenant, id string) error {
+	if err := (eventlog.Key{Tenant: tenant, ID: id}).Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }
 
-func (p place) keySubject() string   { return keyPrefix + p.tenant + "." + p.id }
-func (p place) valueSubject() string { return valuePrefix + p.tenant + "." + p.id }
+func (p Place) keySubject() string   { return keyPrefix + p.Tenant + "." + p.Owner }
+func (p Place) valueSubject() string { return valuePrefix + p.Tenant + "." + p.Owner + "." + p.ID }
 
 func message(subject string, data []byte) *nats.Msg {
 	m := nats.NewMsg(subject)

@@ -26,6 +26,9 @@ func ring(t testing.TB, fill byte) *keys.Ring {
 	return r
 }
 
+// at is a place of an owner of acme.
+func at(owner string) vault.Place { return vault.Place{Tenant: "acme", Owner: owner, ID: "v"} }
+
 type bench struct {
 	*vault.Vault
 	js     jetstream.JetStream
@@ -83,16 +86,16 @@ func messages(t testing.TB, js jetstream.JetStream, stream, subject string) []*j
 func TestPutGet(t *testing.T) {
 	v := open(t)
 	ctx := t.Context()
-	if _, err := v.Get(ctx, "acme", "p1"); !errors.Is(err, vault.ErrUnknown) {
+	if _, err := v.Get(ctx, at("p1")); !errors.Is(err, vault.ErrUnknown) {
 		t.Errorf("nothing kept: %v", err)
 	}
 	for _, value := range [][]byte{[]byte("Ada Lovelace"), {}, []byte("Ada King"), bytes.Repeat([]byte{0xFF}, vault.MaxValue)} {
 		for range 2 { // the second writes nothing
-			if err := v.Put(ctx, "acme", "p1", value); err != nil {
+			if err := v.Put(ctx, at("p1"), value); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got, err := v.Get(ctx, "acme", "p1"); err != nil || !bytes.Equal(got, value) {
+		if got, err := v.Get(ctx, at("p1")); err != nil || !bytes.Equal(got, value) {
 			t.Errorf("Get: %d bytes, %v; want %d", len(got), err, len(value))
 		}
 	}
@@ -102,10 +105,10 @@ func TestPutGet(t *testing.T) {
 	if got := messages(t, v.js, "VAULT", ">"); len(got) != 1 || got[0].Sequence != 4 {
 		t.Errorf("%d values, the newest is message %d; want one, the fourth", len(got), got[0].Sequence)
 	}
-	if _, err := v.Get(ctx, "other", "p1"); !errors.Is(err, vault.ErrUnknown) {
+	if _, err := v.Get(ctx, vault.Place{Tenant: "other", Owner: "p1", ID: "v"}); !errors.Is(err, vault.ErrUnknown) {
 		t.Errorf("another tenant: %v", err)
 	}
-	if err := v.Put(ctx, "acme", "p1", make([]byte, vault.MaxValue+1)); !errors.Is(err, vault.ErrInvalid) {
+	if err := v.Put(ctx, at("p1"), make([]byte, vault.MaxValue+1)); !errors.Is(err, vault.ErrInvalid) {
 		t.Errorf("too long: %v", err)
 	}
 }
@@ -118,13 +121,13 @@ func TestPutOnce(t *testing.T) {
 	for i := range writers {
 		wg.Go(func() {
 			var err error
-			if got[i], err = v.PutOnce(t.Context(), "acme", "p", fmt.Append(nil, "writer ", i)); err != nil {
+			if got[i], err = v.PutOnce(t.Context(), at("p"), fmt.Append(nil, "writer ", i)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	kept, err := v.Get(t.Context(), "acme", "p")
+	kept, err := v.Get(t.Context(), at("p"))
 	for i := range got {
 		if err != nil || !bytes.Equal(got[i], kept) {
 			t.Errorf("writer %d was told %q, kept is %q, %v", i, got[i], kept, err)
@@ -136,80 +139,70 @@ func TestPutOnce(t *testing.T) {
 	if err := v.Erase(t.Context(), "acme", "p"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.PutOnce(t.Context(), "acme", "p", nil); !errors.Is(err, vault.ErrErased) {
+	if _, err := v.PutOnce(t.Context(), at("p"), nil); !errors.Is(err, vault.ErrErased) {
 		t.Errorf("after Erase: %v", err)
 	}
 }
 
 func TestNamesAreOneTokenOfASubject(t *testing.T) {
 	v := open(t)
-	for _, bad := range [][2]string{{"", "p"}, {"acme", ""}, {"acme", "a.b"}, {"acme", "*"}, {"acme", ">"}, {"Acme", "p"}, {"a.b", "p"}, {"acme", "p 1"}, {"acme", strings.Repeat("a", 65)}} {
-		_, once := v.PutOnce(t.Context(), bad[0], bad[1], nil)
-		_, get := v.Get(t.Context(), bad[0], bad[1])
-		_, many := v.GetMany(t.Context(), bad[0], []string{bad[1]})
-		for call, err := range map[string]error{
-			"Put": v.Put(t.Context(), bad[0], bad[1], nil), "PutOnce": once, "Get": get, "GetMany": many, "Erase": v.Erase(t.Context(), bad[0], bad[1]),
+	for _, bad := range []string{"", "a.b", "*", ">", "p 1", strings.Repeat("a", 65)} {
+		for part, p := range map[string]vault.Place{
+			"tenant": {Tenant: bad, Owner: "p", ID: "v"}, "owner": {Tenant: "acme", Owner: bad, ID: "v"}, "id": {Tenant: "acme", Owner: "p", ID: bad},
 		} {
-			if !errors.Is(err, vault.ErrInvalid) {
-				t.Errorf("%s(%q): %v", call, bad, err)
+			_, once := v.PutOnce(t.Context(), p, nil)
+			_, get := v.Get(t.Context(), p)
+			calls := map[string]error{"Put": v.Put(t.Context(), p, nil), "PutOnce": once, "Get": get}
+			if part != "id" {
+				calls["Erase"] = v.Erase(t.Context(), p.Tenant, p.Owner)
+			}
+			for call, err := range calls {
+				if !errors.Is(err, vault.ErrInvalid) {
+					t.Errorf("%s with the %s %q: %v", call, part, bad, err)
+				}
 			}
 		}
 	}
-}
-
-func TestGetMany(t *testing.T) {
-	v := open(t)
-	ctx := t.Context()
-	var ids []string
-	for i := range 300 { // more than one batch
-		id := fmt.Sprint("p", i)
-		ids = append(ids, id, id) // asked for twice
-		var err error
-		switch i % 10 {
-		case 1: // never kept
-		case 2:
-			err = v.Erase(ctx, "acme", id)
-		default:
-			err = v.Put(ctx, "acme", id, []byte(id))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := v.GetMany(ctx, "acme", ids)
-	if err != nil || len(got) != 300 {
-		t.Fatalf("%d results, %v", len(got), err)
-	}
-	for i := range 300 {
-		id := fmt.Sprint("p", i)
-		want := map[int]error{1: vault.ErrUnknown, 2: vault.ErrErased}[i%10]
-		if r := got[id]; !errors.Is(r.Err, want) || want == nil && string(r.Value) != id {
-			t.Errorf("%s: %q, %v; want %v", id, r.Value, r.Err, want)
-		}
-	}
-	if got, err := v.GetMany(ctx, "empty", []string{"a", "b"}); err != nil || !errors.Is(got["a"].Err, vault.ErrUnknown) {
-		t.Errorf("none there: %v, %v", got, err)
-	}
-	if got, err := v.GetMany(ctx, "acme", nil); err != nil || len(got) != 0 {
-		t.Errorf("none asked: %v, %v", got, err)
-	}
-	if _, err := v.GetMany(ctx, "acme", make([]string, vault.MaxMany+1)); !errors.Is(err, vault.ErrInvalid) {
-		t.Errorf("too many: %v", err)
+	if n := len(messages(t, v.js, "VAULT_KEYS", ">")) + len(messages(t, v.js, "VAULT", ">")); n != 0 {
+		t.Errorf("%d messages were written", n)
 	}
 }
 
-// TestGetManyWithoutItsBatches has the answers to its batches come too late, which the client library ends without an error.
-func TestGetManyWithoutItsBatches(t *testing.T) {
+// TestAnOwnerHasOneKey keeps several things of two owners.
+func TestAnOwnerHasOneKey(t *testing.T) {
 	v := open(t)
-	v.ImpatientBatches()
-	ids := []string{"a", "b", "c", "d"}
-	if err := errors.Join(v.Put(t.Context(), "acme", "a", []byte("of a")), v.Put(t.Context(), "acme", "b", []byte("of b")), v.Erase(t.Context(), "acme", "c")); err != nil {
+	place := func(owner, id string) vault.Place { return vault.Place{Tenant: "acme", Owner: owner, ID: id} }
+	for _, owner := range []string{"a", "b"} {
+		for _, id := range []string{"name", "note"} {
+			if err := v.Put(t.Context(), place(owner, id), []byte(owner+id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := len(messages(t, v.js, "VAULT_KEYS", ">")); n != 2 {
+		t.Errorf("%d keys for two owners", n)
+	}
+	if _, err := v.Get(t.Context(), place("a", "never")); !errors.Is(err, vault.ErrUnknown) {
+		t.Errorf("an id that was never put: %v", err)
+	}
+	if err := v.Erase(t.Context(), "acme", "a"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := v.GetMany(t.Context(), "acme", ids)
-	if err != nil || string(got["a"].Value) != "of a" || string(got["b"].Value) != "of b" ||
-		!errors.Is(got["c"].Err, vault.ErrErased) || !errors.Is(got["d"].Err, vault.ErrUnknown) {
-		t.Errorf("%v, %v", got, err)
+	for _, id := range []string{"name", "note", "never"} {
+		if _, err := v.Get(t.Context(), place("a", id)); !errors.Is(err, vault.ErrErased) {
+			t.Errorf("%s of the erased owner: %v", id, err)
+		}
+		if err := v.Put(t.Context(), place("a", id), nil); !errors.Is(err, vault.ErrErased) {
+			t.Errorf("put %s of the erased owner: %v", id, err)
+		}
+	}
+	for _, id := range []string{"name", "note"} {
+		if got, err := v.Get(t.Context(), place("b", id)); err != nil || string(got) != "b"+id {
+			t.Errorf("%s of the other owner: %q, %v", id, got, err)
+		}
+	}
+	if n := len(messages(t, v.js, "VAULT", ">")); n != 2 {
+		t.Errorf("%d values are left, want those of the other owner", n)
 	}
 }
 
@@ -223,45 +216,47 @@ func TestMovedOrChangedBytesDoNotOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put := func(tenant, id string) (key, value []byte) {
+	put := func(tenant, owner string) (key, value []byte) {
 		t.Helper()
-		if err := v.Put(ctx, tenant, id, []byte("of "+id)); err != nil {
+		if err := v.Put(ctx, vault.Place{Tenant: tenant, Owner: owner, ID: "v"}, []byte("of "+owner)); err != nil {
 			t.Fatal(err)
 		}
-		k := messages(t, v.js, "VAULT_KEYS", "vaultkey."+tenant+"."+id)
-		return k[len(k)-1].Data, messages(t, v.js, "VAULT", "vault."+tenant+"."+id)[0].Data
+		k := messages(t, v.js, "VAULT_KEYS", "vaultkey."+tenant+"."+owner)
+		return k[len(k)-1].Data, messages(t, v.js, "VAULT", "vault."+tenant+"."+owner+".v")[0].Data
 	}
 	keyA, valueA := put("acme", "a")
-	expect := func(what, id string, want error) {
+	expect := func(what, owner string, want error) {
 		t.Helper()
-		got, err := v.Get(ctx, "acme", id)
-		many, err2 := v.GetMany(ctx, "acme", []string{id})
-		if !errors.Is(err, want) || got != nil || err2 != nil || !errors.Is(many[id].Err, want) {
-			t.Errorf("%s: %q, %v; many: %v, %v", what, got, err, many, err2)
+		if got, err := v.Get(ctx, at(owner)); !errors.Is(err, want) || got != nil {
+			t.Errorf("%s: %q, %v", what, got, err)
 		}
 	}
+	publish("vault.acme.a.other", valueA)
+	if got, err := v.Get(ctx, vault.Place{Tenant: "acme", Owner: "a", ID: "other"}); !errors.Is(err, vault.ErrDamaged) {
+		t.Errorf("a value of another id: %q, %v", got, err)
+	}
 	put("acme", "b")
-	publish("vault.acme.b", valueA)
-	expect("a value of another id", "b", vault.ErrDamaged)
+	publish("vault.acme.b.v", valueA)
+	expect("a value of another owner", "b", vault.ErrDamaged)
 	publish("vaultkey.acme.b", keyA)
-	expect("key and value of another id", "b", vault.ErrDamaged)
+	expect("key and value of another owner", "b", vault.ErrDamaged)
 	put("other", "c")
 	keyC, valueC := put("other", "c")
-	publish("vault.acme.c", valueC)
+	publish("vault.acme.c.v", valueC)
 	publish("vaultkey.acme.c", keyC)
 	expect("of another tenant", "c", vault.ErrDamaged)
 
 	for i := range valueA {
 		changed := bytes.Clone(valueA)
 		changed[i] ^= 0x80
-		publish("vault.acme.a", changed)
+		publish("vault.acme.a.v", changed)
 		expect(fmt.Sprintf("value with byte %d changed", i), "a", vault.ErrDamaged)
 	}
 	for _, short := range [][]byte{nil, {1}, valueA[:20], valueA[:33], valueA[:len(valueA)-1]} {
-		publish("vault.acme.a", short)
+		publish("vault.acme.a.v", short)
 		expect(fmt.Sprintf("value cut to %d", len(short)), "a", vault.ErrDamaged)
 	}
-	publish("vault.acme.a", valueA)
+	publish("vault.acme.a.v", valueA)
 	for _, short := range [][]byte{nil, {1}, keyA[:9], keyA[:20], keyA[:len(keyA)-1], {0, 0}} {
 		publish("vaultkey.acme.a", short)
 		expect(fmt.Sprintf("key cut to %d", len(short)), "a", vault.ErrDamaged)
@@ -277,20 +272,20 @@ func TestMovedOrChangedBytesDoNotOpen(t *testing.T) {
 		expect(fmt.Sprintf("key with byte %d changed", i), "a", want)
 	}
 	publish("vaultkey.acme.a", keyA)
-	publish("vault.acme.a", []byte("nonsense"))
-	if err := v.Put(ctx, "acme", "a", []byte("again")); err != nil {
+	publish("vault.acme.a.v", []byte("nonsense"))
+	if err := v.Put(ctx, at("a"), []byte("again")); err != nil {
 		t.Errorf("a damaged value cannot be put again: %v", err)
 	}
 }
 
 func TestAWrongMasterKeyIsNamed(t *testing.T) {
 	v := open(t)
-	if err := v.Put(t.Context(), "acme", "p", []byte("x")); err != nil {
+	if err := v.Put(t.Context(), at("p"), []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	wrong := onto(t, v.js, 2)
-	_, get := wrong.Get(t.Context(), "acme", "p")
-	for call, err := range map[string]error{"Get": get, "Put": wrong.Put(t.Context(), "acme", "p", []byte("x"))} {
+	_, get := wrong.Get(t.Context(), at("p"))
+	for call, err := range map[string]error{"Get": get, "Put": wrong.Put(t.Context(), at("p"), []byte("x"))} {
 		if !errors.Is(err, vault.ErrWrongKey) || !strings.Contains(err.Error(), ring(t, 1).ID()) || !strings.Contains(err.Error(), ring(t, 2).ID()) {
 			t.Errorf("%s: %v", call, err)
 		}
@@ -299,7 +294,7 @@ func TestAWrongMasterKeyIsNamed(t *testing.T) {
 	if err := wrong.Erase(t.Context(), "acme", "p"); err != nil {
 		t.Error(err)
 	}
-	if _, err := v.Get(t.Context(), "acme", "p"); !errors.Is(err, vault.ErrErased) {
+	if _, err := v.Get(t.Context(), at("p")); !errors.Is(err, vault.ErrErased) {
 		t.Errorf("after Erase: %v", err)
 	}
 }
@@ -325,7 +320,7 @@ func TestMissingStreamsAreNotMade(t *testing.T) {
 
 func TestKeptAcrossARestart(t *testing.T) {
 	v := open(t)
-	if err := errors.Join(v.Put(t.Context(), "acme", "p", []byte("x")), v.Put(t.Context(), "acme", "q", nil), v.Erase(t.Context(), "acme", "q")); err != nil {
+	if err := errors.Join(v.Put(t.Context(), at("p"), []byte("x")), v.Put(t.Context(), at("q"), nil), v.Erase(t.Context(), "acme", "q")); err != nil {
 		t.Fatal(err)
 	}
 	v.server.Restart()
@@ -334,10 +329,10 @@ func TestKeptAcrossARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := onto(t, js, 1)
-	if got, err := again.Get(t.Context(), "acme", "p"); err != nil || string(got) != "x" {
+	if got, err := again.Get(t.Context(), at("p")); err != nil || string(got) != "x" {
 		t.Errorf("Get: %q, %v", got, err)
 	}
-	if _, err := again.Get(t.Context(), "acme", "q"); !errors.Is(err, vault.ErrErased) {
+	if _, err := again.Get(t.Context(), at("q")); !errors.Is(err, vault.ErrErased) {
 		t.Errorf("erased: %v", err)
 	}
 }

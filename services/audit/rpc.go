@@ -201,7 +201,7 @@ func (s *Service) signer(ctx context.Context, req *auditv1.GetCertificateRequest
 			out.Declined, holder = at, l.Actor.Ref
 		}
 	}
-	person, err := s.directory.GetPerson(ctx, &tokenv1.GetPersonRequest{Tenant: tenant, PersonId: holder})
+	person, err := s.directory.GetPerson(ctx, &tokenv1.GetPersonRequest{Tenant: tenant, LinkId: seat.GetLinkId(), PersonId: holder})
 	if refusal := failure.From(err); refusal != nil && !refusal.Retryable {
 		out.Erased, out.Name = true, holder
 		return out, nil
@@ -213,19 +213,19 @@ func (s *Service) signer(ctx context.Context, req *auditv1.GetCertificateRequest
 	if zone, err := time.LoadLocation(person.GetPerson().GetTimeZone()); err == nil && person.GetPerson().GetTimeZone() != "" {
 		out.Zone = zone
 	}
-	if out.Address, err = s.note(ctx, tenant, notes["net.ip"]); err != nil {
+	if out.Address, err = s.note(ctx, tenant, seat.GetLinkId(), notes["net.ip"]); err != nil {
 		return out, err
 	}
-	out.Device, err = s.note(ctx, tenant, notes["net.ua"])
+	out.Device, err = s.note(ctx, tenant, seat.GetLinkId(), notes["net.ua"])
 	return out, err
 }
 
 // note returns words from the vault; "" when they are gone.
-func (s *Service) note(ctx context.Context, tenant, id string) (string, error) {
+func (s *Service) note(ctx context.Context, tenant, owner, id string) (string, error) {
 	if id == "" {
 		return "", nil
 	}
-	answer, err := s.directory.GetNote(ctx, &tokenv1.GetNoteRequest{Tenant: tenant, NoteId: id})
+	answer, err := s.directory.GetNote(ctx, &tokenv1.GetNoteRequest{Tenant: tenant, OwnerId: owner, NoteId: id})
 	if refusal := failure.From(err); refusal != nil && !refusal.Retryable {
 		return "", nil
 	}

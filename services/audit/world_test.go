@@ -319,17 +319,20 @@ func (d *directory) GetRequest(_ context.Context, req *tokenv1.GetRequestRequest
 }
 
 // GetPerson knows Ada, until she is erased.
-func (d *directory) GetPerson(context.Context, *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
+func (d *directory) GetPerson(_ context.Context, req *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.erased {
+	if d.erased || req.GetLinkId() != linkID {
 		return nil, failure.PersonErased
 	}
 	return &tokenv1.GetPersonResponse{Person: &signingv1.Person{Name: adaName, Email: adaMail, TimeZone: "Europe/London"}}, nil
 }
 
 // GetNote knows one address.
-func (d *directory) GetNote(context.Context, *tokenv1.GetNoteRequest) (*tokenv1.GetNoteResponse, error) {
+func (d *directory) GetNote(_ context.Context, req *tokenv1.GetNoteRequest) (*tokenv1.GetNoteResponse, error) {
+	if req.GetOwnerId() != linkID {
+		return nil, failure.PersonErased
+	}
 	return &tokenv1.GetNoteResponse{Text: address}, nil
 }
 

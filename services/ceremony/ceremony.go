@@ -3,6 +3,7 @@ package ceremony
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/host"
 	"countersign.dev/pkg/pades"
 	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
@@ -68,9 +70,6 @@ func New(ctx context.Context, h *host.Host, c Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{h: h, log: log}
-	if s.documents, err = openStore(ctx, log.JetStream(), h.Keys); err != nil {
-		return nil, err
-	}
 	if s.pages, err = lru.New[string, *ceremonyv1.GetPageResponse](keptPages); err != nil {
 		return nil, err
 	}
@@ -90,6 +89,9 @@ func New(ctx context.Context, h *host.Host, c Config) (*Service, error) {
 	}
 	s.links, s.directory = tokenv1.NewLinkServiceClient(tokens), tokenv1.NewDirectoryServiceClient(tokens)
 	s.identity = identityv1.NewIdentityServiceClient(who)
+	if s.documents, err = openStore(ctx, log.JetStream(), s.directory); err != nil {
+		return nil, err
+	}
 	s.ceremonies = eventlog.NewAggregate(log, Name, rules.Evolve, h.Clock, h.Tracer(Name), nil)
 	return s, nil
 }
@@ -118,6 +120,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	router := eventlog.NewRouter()
 	eventlog.On(router, s.onAccepted)
+	eventlog.On(router, s.onErased)
 	consumer := s.h.Consumer(Name, eventlog.FactsStream("token"), Name, router.Handle)
 	g.Go(func() error { return consumer.Run(ctx, s.log.JetStream()) })
 	g.Go(func() error {
@@ -146,6 +149,9 @@ func (s *Service) onAccepted(ctx context.Context, e eventlog.Event, f *tokenv1.R
 	ceremony := &ceremonyv1.Ceremony{Id: k.ID, Tenant: r.GetTenant(), RequestId: r.GetId()}
 	for _, d := range r.GetDocuments() {
 		document, err := s.documents.describe(ctx, r.GetTenant(), r.GetId(), d.GetId())
+		if errors.Is(err, failure.RequestErased) {
+			return nil // this is heard so late that nothing is left to prepare
+		}
 		if err != nil {
 			return err
 		}

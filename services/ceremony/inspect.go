@@ -59,7 +59,7 @@ func refused(r *pdf.Refusal) error {
 func (s *Service) inspect(ctx context.Context, h *ceremonyv1.InspectHeader, content []byte) (*ceremonyv1.Document, error) {
 	if known, err := s.documents.describe(ctx, h.GetTenant(), h.GetRequestId(), h.GetDocumentId()); err == nil {
 		return known, nil
-	} else if failure.From(err) == nil {
+	} else if !errors.Is(err, failure.DocumentNotReady) {
 		return nil, err
 	}
 	report, err := s.sandbox.Inspect(ctx, content)

@@ -2,6 +2,7 @@ package ceremony_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type peers struct {
 	held       time.Duration     // for how long AdmitSigning holds a link
 	admissions map[string]int    // by id
 	notes      map[string]string
+	keys       map[string][]byte // by request: of its documents; nil: destroyed
 	// beforeAdmission runs when a signer asks to be admitted; nil: nothing.
 	beforeAdmission func()
 }
@@ -37,6 +39,7 @@ type peers struct {
 func newPeers() *peers {
 	return &peers{
 		links: map[string]*tokenv1.LinkView{}, ended: map[string]string{}, held: 2 * time.Minute, admissions: map[string]int{}, notes: map[string]string{},
+		keys: map[string][]byte{},
 	}
 }
 
@@ -122,11 +125,30 @@ func (p *peers) AdmitSigning(_ context.Context, req *tokenv1.AdmitSigningRequest
 func (p *peers) PutNote(_ context.Context, req *tokenv1.PutNoteRequest) (*tokenv1.PutNoteResponse, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.links[req.GetOwnerId()] == nil {
+		return nil, failure.PersonErased // the words of a signer go with the signer
+	}
 	if p.notes[req.GetNoteId()] == "" {
 		p.notes[req.GetNoteId()] = req.GetText()
 	}
 	sum := sha256.Sum256([]byte("salt" + p.notes[req.GetNoteId()]))
 	return &tokenv1.PutNoteResponse{Commitment: sum[:]}, nil
+}
+
+// GetDocumentKey has a key of its own for each request, until it is destroyed.
+func (p *peers) GetDocumentKey(_ context.Context, req *tokenv1.GetDocumentKeyRequest) (*tokenv1.GetDocumentKeyResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key, known := p.keys[req.GetRequestId()]
+	if known && key == nil {
+		return nil, failure.RequestErased
+	}
+	if !known {
+		key = make([]byte, 32)
+		rand.Read(key)
+		p.keys[req.GetRequestId()] = key
+	}
+	return &tokenv1.GetDocumentKeyResponse{Key: key}, nil
 }
 
 // Check is satisfied for whoever holds the link.

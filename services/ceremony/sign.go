@@ -99,7 +99,7 @@ func (s *Service) act(ctx context.Context, req *ceremonyv1.SignRequest, link *to
 			continue
 		}
 		id := eventlog.DeriveID(s.h.Keys, "not", field, link.GetLinkId(), link.GetSessionId(), value)
-		answer, err := s.directory.PutNote(ctx, &tokenv1.PutNoteRequest{Tenant: link.GetTenant(), NoteId: id, Text: value})
+		answer, err := s.directory.PutNote(ctx, &tokenv1.PutNoteRequest{Tenant: link.GetTenant(), OwnerId: link.GetLinkId(), NoteId: id, Text: value})
 		if err != nil {
 			return nil, err
 		}
@@ -191,7 +191,8 @@ func (c ceremonyServer) Decline(ctx context.Context, req *ceremonyv1.DeclineRequ
 	decline := rules.Decline{LinkID: link.GetLinkId(), SessionID: link.GetSessionId(), Position: link.GetPosition()}
 	if reason := strings.TrimSpace(req.GetReason()); reason != "" {
 		decline.ReasonID = eventlog.DeriveID(c.s.h.Keys, "not", "decline", link.GetLinkId(), link.GetSessionId(), reason)
-		if _, err := c.s.directory.PutNote(ctx, &tokenv1.PutNoteRequest{Tenant: link.GetTenant(), NoteId: decline.ReasonID, Text: reason}); err != nil {
+		note := &tokenv1.PutNoteRequest{Tenant: link.GetTenant(), OwnerId: link.GetLinkId(), NoteId: decline.ReasonID, Text: reason}
+		if _, err := c.s.directory.PutNote(ctx, note); err != nil {
 			return nil, err
 		}
 	}

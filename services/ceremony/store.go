@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"countersign.dev/pkg/failure"
-	"countersign.dev/pkg/keys"
 	ceremonyv1 "countersign.dev/proto/countersign/ceremony/v1"
+	tokenv1 "countersign.dev/proto/countersign/token/v1"
 )
 
 // bucket is the object store of documents.
@@ -37,14 +37,15 @@ const readLimit = 30 * time.Second
 // errLost means that the store has no longer what was put into it. It is nobody's to mend but the operator's, who restores it.
 var errLost = errors.New("is lost")
 
-// store keeps revisions by their digest, encrypted under a key of their request.
+// store keeps revisions by their digest, encrypted under a key of their request, which the vault has: with it they are erased, in every
+// old block and backup.
 type store struct {
-	objects jetstream.ObjectStore
-	stream  jetstream.Stream // under objects
-	ring    *keys.Ring
+	objects   jetstream.ObjectStore
+	stream    jetstream.Stream // under objects
+	directory tokenv1.DirectoryServiceClient
 }
 
-func openStore(ctx context.Context, js jetstream.JetStream, ring *keys.Ring) (*store, error) {
+func openStore(ctx context.Context, js jetstream.JetStream, directory tokenv1.DirectoryServiceClient) (*store, error) {
 	objects, err := js.ObjectStore(ctx, bucket)
 	if err != nil {
 		return nil, fmt.Errorf("ceremony: open the document store: %w", err)
@@ -53,12 +54,19 @@ func openStore(ctx context.Context, js jetstream.JetStream, ring *keys.Ring) (*s
 	if err != nil {
 		return nil, fmt.Errorf("ceremony: open the document store: %w", err)
 	}
-	return &store{objects: objects, stream: stream, ring: ring}, nil
+	return &store{objects: objects, stream: stream, directory: directory}, nil
 }
 
-// aead returns the cipher of a request's documents.
-func (s *store) aead(tenant, requestID string) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(s.ring.MAC("cs.document.v1", []byte(tenant), []byte(requestID)))
+// aead returns the cipher of a request's documents; failure.RequestErased where its key is destroyed.
+func (s *store) aead(ctx context.Context, tenant, requestID string) (cipher.AEAD, error) {
+	answer, err := s.directory.GetDocumentKey(ctx, &tokenv1.GetDocumentKeyRequest{Tenant: tenant, RequestId: requestID})
+	if refusal := failure.From(err); refusal != nil {
+		return nil, refusal
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ceremony: the key of the documents of %s: %w", requestID, err)
+	}
+	block, err := aes.NewCipher(answer.GetKey())
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +81,7 @@ func (s *store) put(ctx context.Context, tenant, requestID, name string, plain [
 	} else if !errors.Is(err, jetstream.ErrObjectNotFound) {
 		return fmt.Errorf("ceremony: look for a document: %w", err)
 	}
-	aead, err := s.aead(tenant, requestID)
+	aead, err := s.aead(ctx, tenant, requestID)
 	if err != nil {
 		return err
 	}
@@ -92,16 +100,16 @@ func (s *store) get(ctx context.Context, tenant, requestID, name string) ([]byte
 	name = tenant + "/" + requestID + "/" + name
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
+	aead, err := s.aead(ctx, tenant, requestID)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.whole(ctx, name); err != nil {
 		return nil, fmt.Errorf("ceremony: stored document %s: %w", name, err)
 	}
 	sealed, err := s.objects.GetBytes(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("ceremony: stored document %s: %w", name, err)
-	}
-	aead, err := s.aead(tenant, requestID)
-	if err != nil {
-		return nil, err
 	}
 	if len(sealed) < aead.NonceSize() {
 		return nil, fmt.Errorf("ceremony: stored document %s is cut short", name)
@@ -133,6 +141,15 @@ func (s *store) whole(ctx context.Context, name string) error {
 		}
 		before = object.NUID // the same content may have been put again in between, which takes the parts of before away
 	}
+}
+
+// remove deletes what was put under a name. What is not there is no error.
+func (s *store) remove(ctx context.Context, tenant, requestID, name string) error {
+	name = tenant + "/" + requestID + "/" + name
+	if err := s.objects.Delete(ctx, name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
+		return fmt.Errorf("ceremony: delete stored document %s: %w", name, err)
+	}
+	return nil
 }
 
 // keep stores a revision under its digest.

@@ -38,7 +38,7 @@ func (s *Service) compose(ctx context.Context, d *deliveryv1.Delivery) (channel.
 	if !known {
 		return channel.Message{}, fmt.Errorf("delivery: no text for %s", d.GetKind())
 	}
-	to, err := s.person(ctx, d.GetTenant(), d.GetRecipientId())
+	to, err := s.person(ctx, d.GetTenant(), d.GetLinkId(), d.GetRecipientId())
 	if err != nil {
 		return channel.Message{}, err
 	}
@@ -52,7 +52,7 @@ func (s *Service) compose(ctx context.Context, d *deliveryv1.Delivery) (channel.
 		Reader: to.GetName(), Sender: brand.Name, Document: request.GetWords().GetTitle(), Zone: to.GetTimeZone(),
 	}
 	if data.Document == "" {
-		return channel.Message{}, failure.PersonErased
+		return channel.Message{}, failure.RequestErased
 	}
 	m := channel.Message{
 		ID: d.GetId(), To: channel.Address{Name: to.GetName(), Email: to.GetEmail()},
@@ -81,8 +81,8 @@ func first(candidates ...string) string {
 	return ""
 }
 
-func (s *Service) person(ctx context.Context, tenant, id string) (*signingv1.Person, error) {
-	answer, err := s.directory.GetPerson(ctx, &tokenv1.GetPersonRequest{Tenant: tenant, PersonId: id})
+func (s *Service) person(ctx context.Context, tenant, linkID, id string) (*signingv1.Person, error) {
+	answer, err := s.directory.GetPerson(ctx, &tokenv1.GetPersonRequest{Tenant: tenant, LinkId: linkID, PersonId: id})
 	return answer.GetPerson(), err
 }
 
@@ -116,15 +116,15 @@ func (s *Service) fill(ctx context.Context, d *deliveryv1.Delivery, to *signingv
 		data.Reason = lateReason(to.GetLocale())
 	}
 	if d.GetSubjectId() != "" {
-		subject, err := s.person(ctx, d.GetTenant(), d.GetSubjectId())
+		subject, err := s.person(ctx, d.GetTenant(), first(d.GetSubjectLinkId(), d.GetLinkId()), d.GetSubjectId())
 		if err != nil {
 			return err
 		}
 		data.Person = subject.GetName()
 	}
 	if d.GetNoteId() != "" {
-		note, err := s.directory.GetNote(ctx, &tokenv1.GetNoteRequest{Tenant: d.GetTenant(), NoteId: d.GetNoteId()})
-		if err != nil && !errors.Is(failure.From(err), failure.PersonErased) {
+		note, err := s.directory.GetNote(ctx, &tokenv1.GetNoteRequest{Tenant: d.GetTenant(), OwnerId: d.GetRequestId(), NoteId: d.GetNoteId()})
+		if err != nil && !errors.Is(failure.From(err), failure.RequestErased) {
 			return err
 		}
 		data.Reason = note.GetText()

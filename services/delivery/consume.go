@@ -109,7 +109,7 @@ func (s *Service) onDeclined(ctx context.Context, e eventlog.Event, f *tokenv1.R
 	if err != nil {
 		return err
 	}
-	d := &deliveryv1.Delivery{Kind: deliveryv1.Kind_KIND_DECLINED, SubjectId: decliner.GetLink().GetHolderId()}
+	d := &deliveryv1.Delivery{Kind: deliveryv1.Kind_KIND_DECLINED, SubjectId: decliner.GetLink().GetHolderId(), SubjectLinkId: f.GetLinkId()}
 	return s.tellSigners(ctx, e, d, func(seat *tokenv1.Seat) bool {
 		return seat.GetLinkId() != f.GetLinkId() && seat.GetStatus() != tokenv1.SeatStatus_SEAT_STATUS_WAITING
 	})

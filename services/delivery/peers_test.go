@@ -123,10 +123,13 @@ func (p *peers) GetLink(_ context.Context, req *tokenv1.GetLinkRequest) (*tokenv
 	return &tokenv1.GetLinkResponse{Link: proto.CloneOf(p.links[req.GetLinkId()])}, nil
 }
 
-// GetPerson knows three people, as long as they are not erased.
+// GetPerson knows three people, as long as they are not erased; at the second position there is Grace alone.
 func (p *peers) GetPerson(_ context.Context, req *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if req.GetLinkId() == "" || req.GetLinkId() == "lnk_seat2" && req.GetPersonId() != "per_grace" {
+		return nil, failure.SignerUnknown
+	}
 	if p.people[req.GetPersonId()] == nil {
 		return nil, failure.PersonErased
 	}
@@ -141,8 +144,11 @@ func (p *peers) GetRequest(_ context.Context, req *tokenv1.GetRequestRequest) (*
 	}, nil
 }
 
-// GetNote returns the one note there is.
-func (p *peers) GetNote(context.Context, *tokenv1.GetNoteRequest) (*tokenv1.GetNoteResponse, error) {
+// GetNote returns the one note there is, which is the request's.
+func (p *peers) GetNote(_ context.Context, req *tokenv1.GetNoteRequest) (*tokenv1.GetNoteResponse, error) {
+	if req.GetOwnerId() != request {
+		return nil, failure.PersonErased
+	}
 	return &tokenv1.GetNoteResponse{Text: reason}, nil
 }
 

@@ -210,10 +210,13 @@ type directory struct {
 	*peers
 }
 
-func (p directory) GetPerson(context.Context, *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
+func (p directory) GetPerson(_ context.Context, req *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
 	defer p.on("GetPerson")()
 	if p.personErr != nil {
 		return nil, p.personErr
+	}
+	if req.GetLinkId() != linkID {
+		return nil, failure.SignerUnknown
 	}
 	return &tokenv1.GetPersonResponse{Person: proto.CloneOf(p.person)}, nil
 }
@@ -225,6 +228,9 @@ func (p directory) GetRequest(context.Context, *tokenv1.GetRequestRequest) (*tok
 
 func (p directory) GetNote(_ context.Context, req *tokenv1.GetNoteRequest) (*tokenv1.GetNoteResponse, error) {
 	defer p.on("GetNote")()
+	if req.GetOwnerId() != linkID {
+		return nil, failure.PersonErased
+	}
 	return &tokenv1.GetNoteResponse{Text: "A. King, née Byron"}, nil
 }
 

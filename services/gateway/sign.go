@@ -254,7 +254,8 @@ func complete(request *tokenv1.GetRequestResponse) bool {
 // typedName is the name as it was typed; the one on record where that is not to be had.
 func (s *Service) typedName(r *http.Request, v *visit, seat *ceremonyv1.Seat) string {
 	if seat.GetNameId() != "" {
-		if note, err := s.directory.GetNote(r.Context(), &tokenv1.GetNoteRequest{Tenant: v.at.tenant, NoteId: seat.GetNameId()}); err == nil && note.GetText() != "" {
+		ask := &tokenv1.GetNoteRequest{Tenant: v.at.tenant, OwnerId: seat.GetLinkId(), NoteId: seat.GetNameId()}
+		if note, err := s.directory.GetNote(r.Context(), ask); err == nil && note.GetText() != "" {
 			return note.GetText()
 		}
 	}

@@ -110,7 +110,7 @@ func (s *Service) meet(r *http.Request, v *visit) *http.Request {
 	telemetry.LinkTo(ctx, v.link.GetTraceparent())
 	if !replaced(v.refusal) {
 		asking, cancel := context.WithTimeout(ctx, nameLimit)
-		answer, err := s.directory.GetPerson(asking, &tokenv1.GetPersonRequest{Tenant: v.at.tenant, PersonId: v.link.GetHolderId()})
+		answer, err := s.directory.GetPerson(asking, &tokenv1.GetPersonRequest{Tenant: v.at.tenant, LinkId: v.link.GetLinkId(), PersonId: v.link.GetHolderId()})
 		cancel()
 		if err == nil {
 			v.holder = answer.GetPerson()

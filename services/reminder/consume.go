@@ -193,7 +193,7 @@ func (s *Service) subject(ctx context.Context, e eventlog.Event, k eventlog.Key,
 	if of.TimeZone = plan.GetTimeZone(); of.TimeZone != "" {
 		return of, policy, nil
 	}
-	of.TimeZone, err = s.zoneOf(ctx, k.Tenant, link.GetHolderId(), zone)
+	of.TimeZone, err = s.zoneOf(ctx, link, zone)
 	return of, policy, err
 }
 

@@ -72,7 +72,10 @@ func (k *token) GetLink(_ context.Context, req *tokenv1.GetLinkRequest) (*tokenv
 	return &tokenv1.GetLinkResponse{Link: proto.CloneOf(link)}, nil
 }
 
-func (k *token) GetPerson(context.Context, *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
+func (k *token) GetPerson(_ context.Context, req *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
+	if req.GetLinkId() != linkID {
+		return nil, failure.SignerUnknown
+	}
 	return &tokenv1.GetPersonResponse{Person: &signingv1.Person{Name: "Ada Lovelace", Email: "ada@acme.test", TimeZone: "Asia/Kathmandu"}}, nil
 }
 

@@ -57,9 +57,10 @@ func (s *Service) sweep(ctx context.Context) error {
 	})
 }
 
-// zoneOf asks for the zone a person lives in; the tenant's where none is known.
-func (s *Service) zoneOf(ctx context.Context, tenant, personID, otherwise string) (string, error) {
-	resp, err := s.directory.GetPerson(ctx, &tokenv1.GetPersonRequest{Tenant: tenant, PersonId: personID})
+// zoneOf asks for the zone that the holder of a link lives in; the tenant's where none is known.
+func (s *Service) zoneOf(ctx context.Context, link *tokenv1.Link, otherwise string) (string, error) {
+	ask := &tokenv1.GetPersonRequest{Tenant: link.GetTenant(), LinkId: link.GetId(), PersonId: link.GetHolderId()}
+	resp, err := s.directory.GetPerson(ctx, ask)
 	if err != nil && !is(err, failure.PersonErased) {
 		return "", err
 	}

@@ -95,7 +95,7 @@ func (s *Service) keepPrivate(ctx context.Context, request *tokenv1.Request, r *
 		words.DocumentNames = append(words.DocumentNames, d.GetName())
 	}
 	request.PrivateId = eventlog.DeriveID(s.h.Keys, "wrd", id, string(request.GetFieldDigests()["title"]), string(request.GetFieldDigests()["documents"]), string(request.GetFieldDigests()["metadata"]))
-	if err := s.store(ctx, tenant, request.GetPrivateId(), words); err != nil {
+	if err := s.store(ctx, wordsOf(request, request.GetPrivateId()), words); err != nil {
 		return fmt.Errorf("token: keep the words of a request: %w", err)
 	}
 	for i, signer := range r.GetSigners() {
@@ -107,19 +107,19 @@ func (s *Service) keepPrivate(ctx context.Context, request *tokenv1.Request, r *
 		self := &signingv1.Person{Name: signer.GetName(), Email: signer.GetEmail(), Locale: signer.GetLocale(), TimeZone: signer.GetTimeZone()}
 		var err error
 		seat.PersonId = s.personID(id, position, "signer", self)
-		if seat.Commitments, err = s.putPerson(ctx, tenant, seat.GetPersonId(), "signer", self); err != nil {
+		if seat.Commitments, err = s.putPerson(ctx, of(tenant, seat.GetLinkId(), seat.GetPersonId()), "signer", self); err != nil {
 			return err
 		}
 		for j, alternate := range signer.GetAlternates() {
 			pid := s.personID(id, position, fmt.Sprintf("alternate%d", j), alternate)
-			if _, err := s.putPerson(ctx, tenant, pid, "signer", alternate); err != nil {
+			if _, err := s.putPerson(ctx, of(tenant, seat.GetLinkId(), pid), "signer", alternate); err != nil {
 				return err
 			}
 			seat.AlternateIds = append(seat.AlternateIds, pid)
 		}
 		if m := signer.GetManager(); m != nil {
 			seat.ManagerId = s.personID(id, position, "manager", m)
-			if _, err := s.putPerson(ctx, tenant, seat.GetManagerId(), "manager", m); err != nil {
+			if _, err := s.putPerson(ctx, of(tenant, seat.GetLinkId(), seat.GetManagerId()), "manager", m); err != nil {
 				return err
 			}
 		}

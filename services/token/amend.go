@@ -161,7 +161,7 @@ func (s *Service) planSigner(ctx context.Context, r *tokenv1.Request, seat *toke
 	if link.GetHolderId() != "" {
 		holder = link.GetHolderId()
 	}
-	before, err := s.person(ctx, r.GetTenant(), holder)
+	before, err := s.person(ctx, of(r.GetTenant(), seat.GetLinkId(), holder))
 	if err != nil {
 		return nil, unknown(err, failure.SignerUnknown)
 	}
@@ -181,7 +181,7 @@ func (s *Service) planSigner(ctx context.Context, r *tokenv1.Request, seat *toke
 		return one, nil
 	}
 	for _, id := range seat.GetAlternateIds() {
-		alternate, err := s.person(ctx, r.GetTenant(), id)
+		alternate, err := s.person(ctx, of(r.GetTenant(), seat.GetLinkId(), id))
 		if err = ignore[*failure.Error](err); err != nil {
 			return nil, err
 		}
@@ -202,7 +202,7 @@ func (s *Service) planWords(ctx context.Context, a *amendment, changes map[strin
 	}
 	before, err := s.words(ctx, a.request)
 	if err != nil {
-		return unknown(err, failure.PersonErased)
+		return unknown(err, failure.RequestErased)
 	}
 	after := proto.CloneOf(before)
 	if after.GetMetadata() == nil {
@@ -266,12 +266,17 @@ func (s *Service) mayAmend(ctx context.Context, a *amendment) error {
 
 // keepAmended puts what is private into the vault, before any fact speaks of it.
 func (s *Service) keepAmended(ctx context.Context, a *amendment) error {
-	tenant := a.request.GetTenant()
-	if _, err := s.reason(ctx, a.request, "amend", a.reason); err != nil {
+	owners := []string{a.request.GetId()}
+	for _, one := range a.people {
+		if one.moves() {
+			owners = append(owners, one.seat.GetLinkId()) // whose lineage tells it
+		}
+	}
+	if _, err := s.reason(ctx, a.request, "amend", a.reason, owners...); err != nil {
 		return err
 	}
 	if a.words != nil {
-		if err := s.store(ctx, tenant, a.change.PrivateID, a.words); err != nil {
+		if err := s.store(ctx, wordsOf(a.request, a.change.PrivateID), a.words); err != nil {
 			return fmt.Errorf("token: keep the words of a request: %w", err)
 		}
 	}
@@ -280,7 +285,7 @@ func (s *Service) keepAmended(ctx context.Context, a *amendment) error {
 		if one.id == one.kept {
 			put = s.changePerson
 		}
-		commitments, err := put(ctx, tenant, one.id, "signer", one.person)
+		commitments, err := put(ctx, of(a.request.GetTenant(), one.seat.GetLinkId(), one.id), "signer", one.person)
 		if err != nil {
 			return err
 		}
@@ -339,7 +344,7 @@ func (s *Service) onReissued(ctx context.Context, e eventlog.Event, f *tokenv1.L
 	if f.GetReason() != tokenv1.ReissueReason_REISSUE_REASON_ADDRESS_CHANGED {
 		return nil
 	}
-	commitments, err := s.commitments(ctx, e.Key.Tenant, f.GetHolderId(), "signer")
+	commitments, err := s.commitments(ctx, of(e.Key.Tenant, e.Key.ID, f.GetHolderId()), "signer")
 	if err = ignore[*failure.Error](err); err != nil {
 		return err
 	}

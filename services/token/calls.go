@@ -191,7 +191,7 @@ func (s *Service) reintroduce(ctx context.Context, tenant string, v *signingv1.S
 
 // named says who holds a signer position, where the vault still knows.
 func (s *Service) named(ctx context.Context, tenant string, v *signingv1.SignerView) error {
-	person, err := s.person(ctx, tenant, v.GetHolder())
+	person, err := s.person(ctx, of(tenant, v.GetId(), v.GetHolder()))
 	if err = ignore[*failure.Error](err); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ func (s *Service) hears(service string) *eventlog.Router {
 		eventlog.On(r, s.onCancelled)
 		eventlog.On(r, s.onExpired)
 		eventlog.On(r, s.onAmended)
+		eventlog.On(r, s.onErased)
 		eventlog.On(r, s.onReissued)
 		eventlog.On(r, s.onLapsed)
 		eventlog.On(r, s.onAttention)

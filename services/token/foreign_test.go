@@ -164,6 +164,12 @@ func (w *world) requestCalls() map[string]naming {
 		"Cancel with a key": func(ctx context.Context, n names) (proto.Message, error) {
 			return w.signing.Cancel(ctx, &signingv1.CancelRequest{Id: n.request, Reason: "why", IdempotencyKey: key()})
 		},
+		"Erase": func(ctx context.Context, n names) (proto.Message, error) {
+			return w.signing.Erase(ctx, &signingv1.EraseRequest{Id: n.request, IdempotencyKey: key()})
+		},
+		"Erase one signer": func(ctx context.Context, n names) (proto.Message, error) {
+			return w.signing.Erase(ctx, &signingv1.EraseRequest{Id: n.request, Signer: n.link})
+		},
 		"Amend": func(ctx context.Context, n names) (proto.Message, error) {
 			return w.signing.Amend(ctx, &signingv1.AmendRequest{Id: n.request, Metadata: map[string]string{"a": "b"}, IdempotencyKey: key()})
 		},

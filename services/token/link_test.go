@@ -429,24 +429,25 @@ func TestLapse(t *testing.T) {
 func TestDirectory(t *testing.T) {
 	w := start(t)
 	view := w.create(lease(reference))
-	holder := w.link(view.GetSigners()[0].GetId()).GetHolderId()
-	p, err := w.directory.GetPerson(t.Context(), &tokenv1.GetPersonRequest{Tenant: tenant, PersonId: holder})
+	link := view.GetSigners()[0].GetId()
+	holder := w.link(link).GetHolderId()
+	p, err := w.directory.GetPerson(t.Context(), &tokenv1.GetPersonRequest{Tenant: tenant, LinkId: link, PersonId: holder})
 	if err != nil || p.GetPerson().GetName() != adaName || p.GetPerson().GetEmail() != adaMail {
 		t.Errorf("found %v, %v", p.GetPerson(), err)
 	}
-	_, err = w.directory.GetPerson(t.Context(), &tokenv1.GetPersonRequest{Tenant: "rival", PersonId: holder})
+	_, err = w.directory.GetPerson(t.Context(), &tokenv1.GetPersonRequest{Tenant: "rival", LinkId: link, PersonId: holder})
 	refused(t, err, failure.SignerUnknown)
 	_, err = w.directory.GetRequest(t.Context(), &tokenv1.GetRequestRequest{Tenant: "rival", RequestId: view.GetId()})
 	refused(t, err, failure.RequestUnknown)
-	first, err := w.directory.PutNote(t.Context(), &tokenv1.PutNoteRequest{Tenant: tenant, NoteId: "not_1", Text: "as it was"})
+	first, err := w.directory.PutNote(t.Context(), &tokenv1.PutNoteRequest{Tenant: tenant, OwnerId: link, NoteId: "not_1", Text: "as it was"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := w.directory.PutNote(t.Context(), &tokenv1.PutNoteRequest{Tenant: tenant, NoteId: "not_1", Text: "as it should have been"})
+	again, err := w.directory.PutNote(t.Context(), &tokenv1.PutNoteRequest{Tenant: tenant, OwnerId: link, NoteId: "not_1", Text: "as it should have been"})
 	if err != nil || string(again.GetCommitment()) != string(first.GetCommitment()) {
 		t.Errorf("committed to other words, %v", err)
 	}
-	if n, err := w.directory.GetNote(t.Context(), &tokenv1.GetNoteRequest{Tenant: tenant, NoteId: "not_1"}); err != nil || n.GetText() != "as it was" {
+	if n, err := w.directory.GetNote(t.Context(), &tokenv1.GetNoteRequest{Tenant: tenant, OwnerId: link, NoteId: "not_1"}); err != nil || n.GetText() != "as it was" {
 		t.Errorf("kept %q, %v", n.GetText(), err)
 	}
 	w.private("as it was", "as it should have been")

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -38,25 +39,31 @@ func (s *Service) personID(requestID string, position uint32, role string, p *si
 	return eventlog.DeriveID(s.h.Keys, "per", requestID, fmt.Sprint(position), role, p.GetName(), p.GetEmail(), p.GetLocale(), p.GetTimeZone())
 }
 
+// of is where the vault keeps what is private about one signer position: whoever holds, held or may hold it, and what was said and
+// left behind on its link. It is erased as one.
+func of(tenant, linkID, id string) vault.Place {
+	return vault.Place{Tenant: tenant, Owner: linkID, ID: id}
+}
+
 // putPerson keeps a person in the vault and returns the commitments to name and email. Keeping again keeps the first salts.
-func (s *Service) putPerson(ctx context.Context, tenant, id, role string, p *signingv1.Person) (map[string][]byte, error) {
+func (s *Service) putPerson(ctx context.Context, at vault.Place, role string, p *signingv1.Person) (map[string][]byte, error) {
 	kept := &tokenv1.PrivatePerson{Person: p, Salts: map[string][]byte{"name": newSalt(), "email": newSalt()}}
-	if err := s.storeOnce(ctx, tenant, id, kept); err != nil {
+	if err := s.storeOnce(ctx, at, kept); err != nil {
 		return nil, fmt.Errorf("token: keep a person: %w", err)
 	}
 	return commitmentsOf(kept, role), nil
 }
 
-// changePerson keeps a person in the place of what is kept under the id, and returns the commitments to what is new.
-func (s *Service) changePerson(ctx context.Context, tenant, id, role string, p *signingv1.Person) (map[string][]byte, error) {
+// changePerson keeps a person instead of what is kept there, and returns the commitments to what is new.
+func (s *Service) changePerson(ctx context.Context, at vault.Place, role string, p *signingv1.Person) (map[string][]byte, error) {
 	kept := &tokenv1.PrivatePerson{}
-	if err := s.load(ctx, tenant, id, kept); err != nil {
+	if err := s.load(ctx, at, kept); err != nil {
 		return nil, fmt.Errorf("token: change a person: %w", err)
 	}
 	if !proto.Equal(kept.GetPerson(), p) {
 		// Other salts, since the same one would tell that a name was changed back.
 		kept = &tokenv1.PrivatePerson{Person: p, Salts: map[string][]byte{"name": newSalt(), "email": newSalt()}}
-		if err := s.store(ctx, tenant, id, kept); err != nil {
+		if err := s.store(ctx, at, kept); err != nil {
 			return nil, fmt.Errorf("token: change a person: %w", err)
 		}
 	}
@@ -64,9 +71,9 @@ func (s *Service) changePerson(ctx context.Context, tenant, id, role string, p *
 }
 
 // commitments returns those to what is kept of a person.
-func (s *Service) commitments(ctx context.Context, tenant, id, role string) (map[string][]byte, error) {
+func (s *Service) commitments(ctx context.Context, at vault.Place, role string) (map[string][]byte, error) {
 	kept := &tokenv1.PrivatePerson{}
-	if err := s.load(ctx, tenant, id, kept); err != nil {
+	if err := s.load(ctx, at, kept); err != nil {
 		return nil, err
 	}
 	return commitmentsOf(kept, role), nil
@@ -84,75 +91,90 @@ func (s *Service) noteID(requestID, act, text string) string {
 	return eventlog.DeriveID(s.h.Keys, "not", requestID, act, text)
 }
 
-// reason keeps a platform's reason for an act and returns its id; "" where it gave none.
-func (s *Service) reason(ctx context.Context, r *tokenv1.Request, act, text string) (string, error) {
+// reason keeps a platform's reason for an act, with each of its owners, and returns its id; "" where it gave none.
+func (s *Service) reason(ctx context.Context, r *tokenv1.Request, act, text string, owners ...string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
 	id := s.noteID(r.GetId(), act, text)
-	_, err := s.putNote(ctx, r.GetTenant(), id, text)
-	return id, err
+	for _, owner := range owners {
+		if _, err := s.putNote(ctx, vault.Place{Tenant: r.GetTenant(), Owner: owner, ID: id}, text); err != nil {
+			return "", err
+		}
+	}
+	return id, nil
 }
 
 // person returns how to reach somebody.
-func (s *Service) person(ctx context.Context, tenant, id string) (*signingv1.Person, error) {
+func (s *Service) person(ctx context.Context, at vault.Place) (*signingv1.Person, error) {
 	kept := &tokenv1.PrivatePerson{}
-	if err := s.load(ctx, tenant, id, kept); err != nil {
+	if err := s.load(ctx, at, kept); err != nil {
 		return nil, err
 	}
 	return kept.GetPerson(), nil
 }
 
-// putNote keeps words under an id, once: later words under the same id are not taken. It returns the commitment to what is kept.
-func (s *Service) putNote(ctx context.Context, tenant, id, text string) ([]byte, error) {
+// putNote keeps words, once: later words in the same place are not taken. It returns the commitment to what is kept.
+func (s *Service) putNote(ctx context.Context, at vault.Place, text string) ([]byte, error) {
 	kept := &tokenv1.PrivateNote{Text: text, Salt: newSalt()}
-	if err := s.storeOnce(ctx, tenant, id, kept); err != nil {
+	if err := s.storeOnce(ctx, at, kept); err != nil {
 		return nil, fmt.Errorf("token: keep a note: %w", err)
 	}
 	return commit(kept.GetSalt(), "note", kept.GetText()), nil
 }
 
+// wordsOf is where the vault keeps what a request is called, under the id that holds now.
+func wordsOf(r *tokenv1.Request, privateID string) vault.Place {
+	return vault.Place{Tenant: r.GetTenant(), Owner: r.GetId(), ID: privateID}
+}
+
 // words returns what a request is called.
 func (s *Service) words(ctx context.Context, r *tokenv1.Request) (*tokenv1.RequestWords, error) {
 	w := &tokenv1.RequestWords{}
-	if err := s.load(ctx, r.GetTenant(), r.GetPrivateId(), w); err != nil {
+	if err := s.load(ctx, wordsOf(r, r.GetPrivateId()), w); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func (s *Service) store(ctx context.Context, tenant, id string, m proto.Message) error {
+func (s *Service) store(ctx context.Context, at vault.Place, m proto.Message) error {
 	body, err := proto.Marshal(m)
 	if err != nil {
 		return err
 	}
-	return s.vault.Put(ctx, tenant, id, body)
+	return erased(at, s.vault.Put(ctx, at, body))
 }
 
-// storeOnce keeps m unless something is kept under the id already, and makes m what is kept: of many at once one wins, for all.
-func (s *Service) storeOnce(ctx context.Context, tenant, id string, m proto.Message) error {
+// storeOnce keeps m unless something is kept there already, and makes m what is kept: of many at once one wins, for all.
+func (s *Service) storeOnce(ctx context.Context, at vault.Place, m proto.Message) error {
 	body, err := proto.Marshal(m)
 	if err != nil {
 		return err
 	}
-	kept, err := s.vault.PutOnce(ctx, tenant, id, body)
-	if errors.Is(err, vault.ErrErased) {
-		return failure.PersonErased
-	}
+	kept, err := s.vault.PutOnce(ctx, at, body)
 	if err != nil {
-		return err
+		return erased(at, err)
 	}
 	return proto.Unmarshal(kept, m)
 }
 
-// load reads from the vault into m. Somebody who was erased is a refusal, somebody unknown vault.ErrUnknown.
-func (s *Service) load(ctx context.Context, tenant, id string, m proto.Message) error {
-	body, err := s.vault.Get(ctx, tenant, id)
-	if errors.Is(err, vault.ErrErased) {
-		return failure.PersonErased
-	}
+// load reads from the vault into m. What was erased is a refusal, what is unknown vault.ErrUnknown.
+func (s *Service) load(ctx context.Context, at vault.Place, m proto.Message) error {
+	body, err := s.vault.Get(ctx, at)
 	if err != nil {
-		return err
+		return erased(at, err)
 	}
 	return proto.Unmarshal(body, m)
+}
+
+// erased is how the vault's own word for it leaves the service.
+func erased(at vault.Place, err error) error {
+	switch {
+	case !errors.Is(err, vault.ErrErased):
+		return err
+	case strings.HasPrefix(at.Owner, "req_"):
+		return failure.RequestErased
+	default:
+		return failure.PersonErased
+	}
 }

@@ -59,6 +59,7 @@ func Public(h *host.Host, c PublicConfig, s *Service) (server.Component, string,
 		// Every method checks the scope it needs itself; to read is the least.
 		Scopes: map[string]string{
 			scope: auth.RequestsRead, scope + "Create": auth.RequestsWrite, scope + "Cancel": auth.RequestsWrite, scope + "Amend": auth.RequestsWrite,
+			scope + "Erase":       auth.RequestsErase,
 			scope + "ReissueLink": auth.LinksReissue, scope + "RevokeLink": auth.LinksReissue, scope + "IssueLink": auth.LinksReissue,
 			links: auth.RequestsRead, links + "IssueLinks": auth.LinksReissue,
 			profile: auth.RequestsRead, profile + "SetProfile": auth.ConfigWrite, profile + "RetireProfile": auth.ConfigWrite,

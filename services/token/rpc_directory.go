@@ -2,12 +2,15 @@ package token
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 
 	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/vault"
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 )
+
+const documentKeySize = 32 // AES-256
 
 // directoryServer answers who somebody is, at the moment it is needed.
 type directoryServer struct {
@@ -25,7 +28,7 @@ func unknown(err error, refusal *failure.Error) error {
 
 // GetPerson returns how to reach a person; PERSON_ERASED when that is gone.
 func (d directoryServer) GetPerson(ctx context.Context, req *tokenv1.GetPersonRequest) (*tokenv1.GetPersonResponse, error) {
-	p, err := d.s.person(ctx, req.GetTenant(), req.GetPersonId())
+	p, err := d.s.person(ctx, of(req.GetTenant(), req.GetLinkId(), req.GetPersonId()))
 	if err != nil {
 		return nil, unknown(err, failure.SignerUnknown)
 	}
@@ -47,7 +50,7 @@ func (d directoryServer) GetRequest(ctx context.Context, req *tokenv1.GetRequest
 
 // PutNote keeps words once and returns the commitment to what is kept.
 func (d directoryServer) PutNote(ctx context.Context, req *tokenv1.PutNoteRequest) (*tokenv1.PutNoteResponse, error) {
-	c, err := d.s.putNote(ctx, req.GetTenant(), req.GetNoteId(), req.GetText())
+	c, err := d.s.putNote(ctx, vault.Place{Tenant: req.GetTenant(), Owner: req.GetOwnerId(), ID: req.GetNoteId()}, req.GetText())
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +60,23 @@ func (d directoryServer) PutNote(ctx context.Context, req *tokenv1.PutNoteReques
 // GetNote returns words that were kept.
 func (d directoryServer) GetNote(ctx context.Context, req *tokenv1.GetNoteRequest) (*tokenv1.GetNoteResponse, error) {
 	kept := &tokenv1.PrivateNote{}
-	if err := d.s.load(ctx, req.GetTenant(), req.GetNoteId(), kept); err != nil {
+	if err := d.s.load(ctx, vault.Place{Tenant: req.GetTenant(), Owner: req.GetOwnerId(), ID: req.GetNoteId()}, kept); err != nil {
 		return nil, unknown(err, failure.PersonErased)
 	}
 	return &tokenv1.GetNoteResponse{Text: kept.GetText()}, nil
+}
+
+// GetDocumentKey returns the key of a request's documents, which goes with the request.
+func (d directoryServer) GetDocumentKey(ctx context.Context, req *tokenv1.GetDocumentKeyRequest) (*tokenv1.GetDocumentKeyResponse, error) {
+	at := vault.Place{Tenant: req.GetTenant(), Owner: req.GetRequestId(), ID: "documents"}
+	known, err := d.s.vault.Get(ctx, at)
+	if errors.Is(err, vault.ErrUnknown) {
+		fresh := make([]byte, documentKeySize)
+		rand.Read(fresh)
+		known, err = d.s.vault.PutOnce(ctx, at, fresh)
+	}
+	if err != nil {
+		return nil, erased(at, err)
+	}
+	return &tokenv1.GetDocumentKeyResponse{Key: known}, nil
 }

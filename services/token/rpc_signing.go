@@ -152,6 +152,15 @@ func (p signingServer) Cancel(ctx context.Context, req *signingv1.CancelRequest)
 	return p.s.withdraw(ctx, tenant, req, by)
 }
 
+// Erase destroys what is personal about a request that has ended.
+func (p signingServer) Erase(ctx context.Context, req *signingv1.EraseRequest) (*signingv1.EraseResponse, error) {
+	tenant, by, err := caller(ctx, auth.RequestsErase)
+	if err != nil {
+		return nil, err
+	}
+	return p.s.erase(ctx, tenant, req, by)
+}
+
 // Amend changes a request that goes on.
 func (p signingServer) Amend(ctx context.Context, req *signingv1.AmendRequest) (*signingv1.AmendResponse, error) {
 	tenant, by, err := caller(ctx, auth.RequestsWrite)
@@ -181,7 +190,7 @@ func (p signingServer) ReissueLink(ctx context.Context, req *signingv1.ReissueLi
 				return nil, err
 			}
 		}
-		reasonID, err := p.s.reason(ctx, at.request, "reissue", req.GetReason())
+		reasonID, err := p.s.reason(ctx, at.request, "reissue", req.GetReason(), at.seat.GetLinkId())
 		if err != nil {
 			return nil, err
 		}
@@ -201,7 +210,7 @@ func (p signingServer) RevokeLink(ctx context.Context, req *signingv1.RevokeLink
 	}
 	c := call{signingv1.SigningRequestService_RevokeLink_FullMethodName, req.GetIdempotencyKey(), req}
 	return once(ctx, p.s, at.tenant(), c, by, func(ctx context.Context, by eventlog.By) (*signingv1.RevokeLinkResponse, error) {
-		reasonID, err := p.s.reason(ctx, at.request, "revoke", req.GetReason())
+		reasonID, err := p.s.reason(ctx, at.request, "revoke", req.GetReason(), at.seat.GetLinkId())
 		if err != nil {
 			return nil, err
 		}

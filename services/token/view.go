@@ -45,7 +45,7 @@ func (s *Service) view(ctx context.Context, r *tokenv1.Request) (*signingv1.Requ
 	v := &signingv1.RequestView{
 		Id: r.GetId(), Reference: words.GetReference(), Title: words.GetTitle(), Status: r.GetStatus(), Profile: r.GetProfile().GetName(),
 		Integration: r.GetIntegration(), Template: r.GetTemplate(), AcceptedAt: r.GetAcceptedAt(), ClosedAt: r.GetClosedAt(), Metadata: words.GetMetadata(),
-		Deadline: r.GetDeadline(),
+		Deadline: r.GetDeadline(), ErasedAt: r.GetErasedAt(),
 	}
 	signed := s.signedDigests(ctx, r)
 	for i, d := range r.GetDocuments() {
@@ -96,6 +96,7 @@ func (s *Service) signerView(ctx context.Context, r *tokenv1.Request, seat *toke
 	v := &signingv1.SignerView{
 		Id: seat.GetLinkId(), Position: seat.GetPosition(), Group: seat.GetGroup(), Generation: link.GetGeneration(),
 		ExpiresAt: link.GetExpiresAt(), Alternate: link.GetReroutedGeneration() > 0, Status: signerStatus(seat, link),
+		ErasedAt: seat.GetErasedAt(),
 	}
 	holder := link.GetHolderId()
 	if holder == "" {
@@ -136,7 +137,7 @@ func (s *Service) explain(ctx context.Context, link *tokenv1.Link, generations [
 					continue
 				}
 				kept := &tokenv1.PrivateNote{}
-				if err := ignore[*failure.Error](unknown(s.load(ctx, link.GetTenant(), id, kept), failure.PersonErased)); err != nil {
+				if err := ignore[*failure.Error](unknown(s.load(ctx, of(link.GetTenant(), link.GetId(), id), kept), failure.PersonErased)); err != nil {
 					return err
 				}
 				*to = kept.GetText()
@@ -185,11 +186,8 @@ func (s *Service) cancel(ctx context.Context, tenant, id, reason string, by even
 		return nil, err
 	}
 	command := rules.Cancel{}
-	if reason != "" {
-		command.ReasonID = s.noteID(id, "cancel", reason)
-		if _, err := s.putNote(ctx, tenant, command.ReasonID, reason); err != nil {
-			return nil, err
-		}
+	if command.ReasonID, err = s.reason(ctx, res.State, "cancel", reason, id); err != nil {
+		return nil, err
 	}
 	if res, err = s.requests.Do(ctx, key(tenant, id), command, by); err != nil {
 		return nil, err

@@ -203,7 +203,7 @@ func actorOf(a *recordv1.Actor) Actor {
 var types = map[string]string{
 	"RequestAccepted": "cs.request.created", "RequestProgressed": "cs.request.progressed", "RequestCompleted": "cs.request.completed",
 	"RequestDeclined": "cs.request.declined", "RequestCancelled": "cs.request.cancelled",
-	"RequestAmended": "cs.request.amended", "RequestExpired": "cs.request.expired",
+	"RequestAmended": "cs.request.amended", "RequestExpired": "cs.request.expired", "RequestErased": "cs.pii.erased",
 	"LinkIssued": "cs.link.issued", "LinkMinted": "cs.link.minted", "LinkClockStarted": "cs.link.delivered", "LinkRedeemed": "cs.link.redeemed",
 	"LinkResumed": "cs.session.resumed", "LinkReissued": "cs.link.reissued", "LinkRerouted": "cs.link.rerouted", "LinkAdmitted": "cs.link.admitted",
 	"LinkSigned": "cs.link.signed", "LinkDeclined": "cs.link.declined", "LinkRevoked": "cs.link.revoked", "LinkClosed": "cs.link.closed",
@@ -264,6 +264,8 @@ func describe(l *Leaf, src Source) {
 		l.Fin = true
 	case *tokenv1.RequestAmended:
 		describeAmendment(l, f)
+	case *tokenv1.RequestErased:
+		describeErasure(l, f)
 	case *ceremonyv1.DocumentShown:
 		l.Sess, l.Doc, l.Link = f.GetSessionId(), &Doc{Presented: digest(f.GetDocumentSha256())}, &Link{ID: f.GetLinkId()}
 	case *ceremonyv1.ConsentGiven:
@@ -336,6 +338,17 @@ func describeAmendment(l *Leaf, f *tokenv1.RequestAmended) {
 	}
 	if f.GetReasonId() != "" {
 		l.Notes = map[string]string{"reason": f.GetReasonId()}
+	}
+}
+
+// describeErasure adds whose data it was, and what for.
+func describeErasure(l *Leaf, f *tokenv1.RequestErased) {
+	l.Info = map[string]string{"what": "request"}
+	if f.GetLinkId() != "" {
+		l.Info["what"], l.Link = "signer", &Link{ID: f.GetLinkId()}
+	}
+	if f.GetBasis() != "" {
+		l.Info["basis"] = f.GetBasis()
 	}
 }
 

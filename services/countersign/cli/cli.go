@@ -22,6 +22,8 @@ type Commands struct {
 	Show     ShowCmd     `cmd:"" help:"Show a request, its signers and all that happened to it."`
 	Watch    WatchCmd    `cmd:"" help:"Follow a request, live, until it is closed."`
 	Amend    AmendCmd    `cmd:"" help:"Change a request while its links are out: addresses, order, deadline, metadata."`
+	Cancel   CancelCmd   `cmd:"" help:"End a request; its links stop working at once."`
+	Erase    EraseCmd    `cmd:"" help:"Destroy what is personal about a request that has ended, for good."`
 	Links    LinksCmd    `cmd:"" help:"Show, follow, issue, reissue and revoke signers' links."`
 	Profiles ProfilesCmd `cmd:"" help:"Show and change expiration profiles, and which one a request gets."`
 	Why      WhyCmd      `cmd:"" help:"Explain who is waited for, why, and what happens next."`

@@ -79,7 +79,7 @@ func (c *ListCmd) tell(io *IO, found []*signingv1.RequestView) {
 		}
 		rows = append(rows, []string{
 			r.GetId(), requestStatus(r.GetStatus()), fmt.Sprintf("%d/%d", signed, len(r.GetSigners())),
-			relative(r.GetAcceptedAt().AsTime().Sub(io.Now())), r.GetTitle(), r.GetReference(),
+			relative(r.GetAcceptedAt().AsTime().Sub(io.Now())), titleOf(r), r.GetReference(),
 		})
 	}
 	io.table("", rows)

@@ -101,6 +101,12 @@ func view(id string) *signingv1.RequestView {
 	case "req_done":
 		v.Status, v.ClosedAt = signingv1.RequestStatus_REQUEST_STATUS_COMPLETED, ago(time.Hour)
 		v.Signers = v.GetSigners()[:1]
+	case "req_erased":
+		v.Status, v.ClosedAt, v.ErasedAt = signingv1.RequestStatus_REQUEST_STATUS_CANCELLED, ago(time.Hour), ago(time.Minute)
+		v.Title, v.Reference, v.Metadata, v.Documents[0].Name = "", "", nil, ""
+		for _, s := range v.GetSigners() {
+			s.Name, s.Email, s.ErasedAt = "", "", v.GetErasedAt()
+		}
 	case "req_no":
 		v.Status, v.ClosedAt, v.Title = signingv1.RequestStatus_REQUEST_STATUS_DECLINED, ago(time.Hour), "Odd \x1b[31m title"
 	default:
@@ -229,6 +235,37 @@ func (p *platform) Amend(_ context.Context, req *signingv1.AmendRequest) (*signi
 		}
 	}
 	return &signingv1.AmendResponse{Request: v}, nil
+}
+
+func (p *platform) Cancel(_ context.Context, req *signingv1.CancelRequest) (*signingv1.CancelResponse, error) {
+	v := view(req.GetId())
+	switch {
+	case v == nil:
+		return nil, failure.RequestUnknown
+	case v.GetClosedAt() != nil:
+		return nil, failure.RequestClosed
+	}
+	v.Status, v.ClosedAt = signingv1.RequestStatus_REQUEST_STATUS_CANCELLED, ago(0)
+	return &signingv1.CancelResponse{Request: v}, nil
+}
+
+func (p *platform) Erase(_ context.Context, req *signingv1.EraseRequest) (*signingv1.EraseResponse, error) {
+	v := view(req.GetId())
+	switch {
+	case v == nil:
+		return nil, failure.RequestUnknown
+	case v.GetClosedAt() == nil:
+		return nil, failure.RequestOpen
+	}
+	if req.GetSigner() == "" {
+		v.ErasedAt, v.Title, v.Reference, v.Metadata = ago(0), "", "", nil
+	}
+	for _, s := range v.GetSigners() {
+		if req.GetSigner() == "" || req.GetSigner() == s.GetId() || req.GetSigner() == "1" && s.GetPosition() == 1 {
+			s.ErasedAt, s.Name, s.Email = ago(0), "", ""
+		}
+	}
+	return &signingv1.EraseResponse{Request: v}, nil
 }
 
 func (p *platform) RevokeLink(_ context.Context, req *signingv1.RevokeLinkRequest) (*signingv1.RevokeLinkResponse, error) {

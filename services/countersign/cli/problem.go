@@ -46,6 +46,7 @@ var nextSteps = map[string]string{
 	"credentials":    "give a key of this tenant that has the scope for this, with --api-key-file FILE (COUNTERSIGN_API_KEY_FILE)",
 	"retry":          "try again in a moment; `countersign doctor` says whether something is not well",
 	"wait":           "wait, then ask again",
+	"cancel-first":   "cancel it first: `countersign cancel ID`",
 	"reload":         "look at it as it is now, and decide again",
 }
 

@@ -55,7 +55,7 @@ func (c *ShowCmd) Run(ctx context.Context, io *IO) error {
 }
 
 func (c *ShowCmd) tell(io *IO, r *signingv1.RequestView, events []*signingv1.Event) {
-	io.print("%s\n\n", clean(r.GetTitle()))
+	io.print("%s\n\n", clean(titleOf(r)))
 	rows := [][]string{
 		{"request", r.GetId()},
 		{"reference", r.GetReference()},
@@ -68,6 +68,9 @@ func (c *ShowCmd) tell(io *IO, r *signingv1.RequestView, events []*signingv1.Eve
 	}
 	if r.GetClosedAt() != nil {
 		rows = append(rows, []string{"closed", io.instant(r.GetClosedAt())})
+	}
+	if r.GetErasedAt() != nil {
+		rows = append(rows, []string{"erased", io.instant(r.GetErasedAt())})
 	}
 	for _, more := range [][]string{{"integration", r.GetIntegration()}, {"template", r.GetTemplate()}} {
 		if more[1] != "" {
@@ -108,7 +111,11 @@ func signerTable(io *IO, r *signingv1.RequestView) [][]string {
 		if s.GetGeneration() > 0 {
 			generation, expires = fmt.Sprint(s.GetGeneration()), io.instant(s.GetExpiresAt())
 		}
-		rows = append(rows, []string{fmt.Sprint(s.GetPosition()), fmt.Sprint(s.GetGroup()), s.GetName(), s.GetEmail(), state, s.GetId(), generation, expires})
+		name := s.GetName()
+		if s.GetErasedAt() != nil {
+			name = erased
+		}
+		rows = append(rows, []string{fmt.Sprint(s.GetPosition()), fmt.Sprint(s.GetGroup()), name, s.GetEmail(), state, s.GetId(), generation, expires})
 	}
 	return rows
 }

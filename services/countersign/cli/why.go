@@ -55,7 +55,7 @@ func tellReasons(io *IO, r *signingv1.RequestView, reasons trail.Reasons) {
 			signed++
 		}
 	}
-	io.print("%s: %s, %d of %d signed", clean(r.GetTitle()), requestStatus(r.GetStatus()), signed, len(reasons.Signers))
+	io.print("%s: %s, %d of %d signed", clean(titleOf(r)), requestStatus(r.GetStatus()), signed, len(reasons.Signers))
 	if waited > 0 {
 		io.print(", waiting for %d", waited)
 	}

@@ -74,6 +74,8 @@ func EvolveRequest(r *tokenv1.Request, fact proto.Message) *tokenv1.Request {
 		r.CancelBegunUntil = nil
 	case *tokenv1.RequestAmended:
 		amend(r, f)
+	case *tokenv1.RequestErased:
+		erase(r, f)
 	case *tokenv1.RequestExpired:
 		r.Status, r.ClosedAt, r.CancelBegunUntil = signingv1.RequestStatus_REQUEST_STATUS_EXPIRED, f.GetAt(), nil
 	}

@@ -76,6 +76,15 @@ func TestRequestModel(t *testing.T) {
 			"the order changes":  func(t *rapid.T) { m.reorder(t, seat.Draw(t, "seat"), rapid.Uint32Range(1, 4).Draw(t, "group")) },
 			"an address changes": func(t *rapid.T) { m.readdress(t, seat.Draw(t, "seat"), rapid.Uint32Range(0, 3).Draw(t, "generation")) },
 			"the words change":   func(t *rapid.T) { m.do(t, rules.Amend{PrivateID: "wrd_2", FromPrivateID: m.state.GetPrivateId()}) },
+			"erased": func(t *rapid.T) {
+				link := ""
+				if rapid.Bool().Draw(t, "one signer") {
+					link = seatID(seat.Draw(t, "seat"))
+				}
+				if fact := m.do(t, rules.Erase{LinkID: link}); fact != nil && m.do(t, rules.Erase{LinkID: link}) != nil {
+					t.Fatal("erased twice")
+				}
+			},
 			"nothing is to change": func(t *rapid.T) {
 				if m.do(t, rules.Amend{Deadline: m.state.GetDeadline()}) != nil && m.ended != "" {
 					t.Fatal("amended to what it was")
@@ -91,8 +100,8 @@ func (m *requestModel) do(t *rapid.T, c requestCommand) proto.Message {
 	if fact == nil || err != nil {
 		return nil
 	}
-	if m.ended != "" {
-		t.Fatalf("%T after %s", fact, m.ended)
+	if _, erased := fact.(*tokenv1.RequestErased); erased != (m.ended != "") {
+		t.Fatalf("%T, ended %q", fact, m.ended)
 	}
 	switch f := fact.(type) {
 	case *tokenv1.RequestCompleted:

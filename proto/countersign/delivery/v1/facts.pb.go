@@ -229,10 +229,12 @@ type Delivery struct {
 	ChallengeId string `protobuf:"bytes,10,opt,name=challenge_id,json=challengeId,proto3" json:"challenge_id,omitempty"`
 	Ordinal     uint32 `protobuf:"varint,11,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
 	NoteId      string `protobuf:"bytes,12,opt,name=note_id,json=noteId,proto3" json:"note_id,omitempty"`
-	// For KIND_MANAGER and KIND_ALTERNATE: the person whose turn it is or was.
+	// The person whom the message is about: whose turn it is or was, or who declined.
 	SubjectId string `protobuf:"bytes,13,opt,name=subject_id,json=subjectId,proto3" json:"subject_id,omitempty"`
 	// The traceparent of what caused it, so that an attempt days later is linked to it.
-	Traceparent   string                 `protobuf:"bytes,14,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Traceparent string `protobuf:"bytes,14,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// The link of the subject's position; empty where it is link_id.
+	SubjectLinkId string                 `protobuf:"bytes,15,opt,name=subject_link_id,json=subjectLinkId,proto3" json:"subject_link_id,omitempty"`
 	PlannedAt     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=planned_at,json=plannedAt,proto3" json:"planned_at,omitempty"`
 	Attempts      uint32                 `protobuf:"varint,21,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
@@ -370,6 +372,13 @@ func (x *Delivery) GetSubjectId() string {
 func (x *Delivery) GetTraceparent() string {
 	if x != nil {
 		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *Delivery) GetSubjectLinkId() string {
+	if x != nil {
+		return x.SubjectLinkId
 	}
 	return ""
 }
@@ -854,7 +863,7 @@ var File_countersign_delivery_v1_facts_proto protoreflect.FileDescriptor
 
 const file_countersign_delivery_v1_facts_proto_rawDesc = "" +
 	"\n" +
-	"#countersign/delivery/v1/facts.proto\x12\x17countersign.delivery.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x06\n" +
+	"#countersign/delivery/v1/facts.proto\x12\x17countersign.delivery.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x06\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
@@ -874,7 +883,8 @@ const file_countersign_delivery_v1_facts_proto_rawDesc = "" +
 	"\anote_id\x18\f \x01(\tR\x06noteId\x12\x1d\n" +
 	"\n" +
 	"subject_id\x18\r \x01(\tR\tsubjectId\x12 \n" +
-	"\vtraceparent\x18\x0e \x01(\tR\vtraceparent\x129\n" +
+	"\vtraceparent\x18\x0e \x01(\tR\vtraceparent\x12&\n" +
+	"\x0fsubject_link_id\x18\x0f \x01(\tR\rsubjectLinkId\x129\n" +
 	"\n" +
 	"planned_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tplannedAt\x12\x1a\n" +
 	"\battempts\x18\x15 \x01(\rR\battempts\x12B\n" +

@@ -515,7 +515,9 @@ type RequestView struct {
 	ClosedAt    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=closed_at,json=closedAt,proto3" json:"closed_at,omitempty"`
 	Metadata    map[string]string      `protobuf:"bytes,12,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Absent: there is none.
-	Deadline      *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// When what is personal about it was erased; absent while it is there.
+	ErasedAt      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=erased_at,json=erasedAt,proto3" json:"erased_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -641,6 +643,13 @@ func (x *RequestView) GetDeadline() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RequestView) GetErasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ErasedAt
+	}
+	return nil
+}
+
 // DocumentView is a document as its platform sees it.
 type DocumentView struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -731,7 +740,9 @@ type SignerView struct {
 	// Id of the person who holds this position: another one after an alternate took it, or the address was changed.
 	Holder string `protobuf:"bytes,20,opt,name=holder,proto3" json:"holder,omitempty"`
 	// The newest generations of the link, oldest first; at most 20. The audit trail has all.
-	Generations   []*LinkGeneration `protobuf:"bytes,10,rep,name=generations,proto3" json:"generations,omitempty"`
+	Generations []*LinkGeneration `protobuf:"bytes,10,rep,name=generations,proto3" json:"generations,omitempty"`
+	// When what is personal about this signer was erased; absent while it is there.
+	ErasedAt      *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=erased_at,json=erasedAt,proto3" json:"erased_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -839,6 +850,13 @@ func (x *SignerView) GetHolder() string {
 func (x *SignerView) GetGenerations() []*LinkGeneration {
 	if x != nil {
 		return x.Generations
+	}
+	return nil
+}
+
+func (x *SignerView) GetErasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ErasedAt
 	}
 	return nil
 }
@@ -1437,6 +1455,123 @@ func (x *CancelResponse) GetRequest() *RequestView {
 	return nil
 }
 
+type EraseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The signer's id or position (1 is the first): whoever held the position, their alternates and manager, and what was said and left
+	// behind on its link. Empty: all of the request, the documents too.
+	Signer string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	// What it is done for, for the audit trail: the number of a case, or an article of law. It stays, so it may name nobody.
+	Basis string `protobuf:"bytes,3,opt,name=basis,proto3" json:"basis,omitempty"`
+	// Repeating the call with the same key gives the first answer again and changes nothing more, for the life of the request; the
+	// header Idempotency-Key is the same thing. Empty: every call counts.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EraseRequest) Reset() {
+	*x = EraseRequest{}
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseRequest) ProtoMessage() {}
+
+func (x *EraseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseRequest.ProtoReflect.Descriptor instead.
+func (*EraseRequest) Descriptor() ([]byte, []int) {
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EraseRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EraseRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *EraseRequest) GetBasis() string {
+	if x != nil {
+		return x.Basis
+	}
+	return ""
+}
+
+func (x *EraseRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type EraseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *RequestView           `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseResponse) Reset() {
+	*x = EraseResponse{}
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseResponse) ProtoMessage() {}
+
+func (x *EraseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseResponse.ProtoReflect.Descriptor instead.
+func (*EraseResponse) Descriptor() ([]byte, []int) {
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EraseResponse) GetRequest() *RequestView {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 type AmendResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *RequestView           `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -1446,7 +1581,7 @@ type AmendResponse struct {
 
 func (x *AmendResponse) Reset() {
 	*x = AmendResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1593,7 @@ func (x *AmendResponse) String() string {
 func (*AmendResponse) ProtoMessage() {}
 
 func (x *AmendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[18]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1606,7 @@ func (x *AmendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendResponse.ProtoReflect.Descriptor instead.
 func (*AmendResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{18}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AmendResponse) GetRequest() *RequestView {
@@ -1498,7 +1633,7 @@ type ReissueLinkRequest struct {
 
 func (x *ReissueLinkRequest) Reset() {
 	*x = ReissueLinkRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1645,7 @@ func (x *ReissueLinkRequest) String() string {
 func (*ReissueLinkRequest) ProtoMessage() {}
 
 func (x *ReissueLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[19]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1658,7 @@ func (x *ReissueLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueLinkRequest.ProtoReflect.Descriptor instead.
 func (*ReissueLinkRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{19}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReissueLinkRequest) GetId() string {
@@ -1570,7 +1705,7 @@ type ReissueLinkResponse struct {
 
 func (x *ReissueLinkResponse) Reset() {
 	*x = ReissueLinkResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +1717,7 @@ func (x *ReissueLinkResponse) String() string {
 func (*ReissueLinkResponse) ProtoMessage() {}
 
 func (x *ReissueLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[20]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +1730,7 @@ func (x *ReissueLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueLinkResponse.ProtoReflect.Descriptor instead.
 func (*ReissueLinkResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{20}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReissueLinkResponse) GetSigner() *SignerView {
@@ -1619,7 +1754,7 @@ type RevokeLinkRequest struct {
 
 func (x *RevokeLinkRequest) Reset() {
 	*x = RevokeLinkRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1766,7 @@ func (x *RevokeLinkRequest) String() string {
 func (*RevokeLinkRequest) ProtoMessage() {}
 
 func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[21]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1779,7 @@ func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkRequest.ProtoReflect.Descriptor instead.
 func (*RevokeLinkRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{21}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RevokeLinkRequest) GetId() string {
@@ -1684,7 +1819,7 @@ type RevokeLinkResponse struct {
 
 func (x *RevokeLinkResponse) Reset() {
 	*x = RevokeLinkResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1831,7 @@ func (x *RevokeLinkResponse) String() string {
 func (*RevokeLinkResponse) ProtoMessage() {}
 
 func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[22]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1844,7 @@ func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkResponse.ProtoReflect.Descriptor instead.
 func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{22}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevokeLinkResponse) GetSigner() *SignerView {
@@ -1733,7 +1868,7 @@ type IssueLinkRequest struct {
 
 func (x *IssueLinkRequest) Reset() {
 	*x = IssueLinkRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1880,7 @@ func (x *IssueLinkRequest) String() string {
 func (*IssueLinkRequest) ProtoMessage() {}
 
 func (x *IssueLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[23]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1893,7 @@ func (x *IssueLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueLinkRequest.ProtoReflect.Descriptor instead.
 func (*IssueLinkRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{23}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *IssueLinkRequest) GetId() string {
@@ -1794,7 +1929,7 @@ type IssueLinkResponse struct {
 
 func (x *IssueLinkResponse) Reset() {
 	*x = IssueLinkResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +1941,7 @@ func (x *IssueLinkResponse) String() string {
 func (*IssueLinkResponse) ProtoMessage() {}
 
 func (x *IssueLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[24]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +1954,7 @@ func (x *IssueLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueLinkResponse.ProtoReflect.Descriptor instead.
 func (*IssueLinkResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{24}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IssueLinkResponse) GetPath() string {
@@ -1847,7 +1982,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1994,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[25]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2007,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{25}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1899,7 +2034,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2046,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[26]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2059,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{26}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchResponse) GetOutcome() *Outcome {
@@ -1962,7 +2097,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2109,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[27]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2122,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{27}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Outcome) GetEvent() string {
@@ -2057,7 +2192,7 @@ type FieldProblem struct {
 
 func (x *FieldProblem) Reset() {
 	*x = FieldProblem{}
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[28]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2204,7 @@ func (x *FieldProblem) String() string {
 func (*FieldProblem) ProtoMessage() {}
 
 func (x *FieldProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_signing_v1_signing_proto_msgTypes[28]
+	mi := &file_countersign_signing_v1_signing_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2217,7 @@ func (x *FieldProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldProblem.ProtoReflect.Descriptor instead.
 func (*FieldProblem) Descriptor() ([]byte, []int) {
-	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{28}
+	return file_countersign_signing_v1_signing_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FieldProblem) GetPath() string {
@@ -2145,7 +2280,7 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\n" +
 	"alternates\x18\x06 \x03(\v2\x1e.countersign.signing.v1.PersonB\b\xbaH\x05\x92\x01\x02\x10\x05R\n" +
 	"alternates\x128\n" +
-	"\amanager\x18\a \x01(\v2\x1e.countersign.signing.v1.PersonR\amanager\"\xa4\x05\n" +
+	"\amanager\x18\a \x01(\v2\x1e.countersign.signing.v1.PersonR\amanager\"\xdd\x05\n" +
 	"\vRequestView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\treference\x18\x02 \x01(\tR\treference\x12\x14\n" +
@@ -2161,7 +2296,8 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"acceptedAt\x127\n" +
 	"\tclosed_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bclosedAt\x12M\n" +
 	"\bmetadata\x18\f \x03(\v21.countersign.signing.v1.RequestView.MetadataEntryR\bmetadata\x126\n" +
-	"\bdeadline\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x1a;\n" +
+	"\bdeadline\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x127\n" +
+	"\terased_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\berasedAt\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
@@ -2169,7 +2305,7 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x10presented_sha256\x18\x02 \x01(\tR\x0fpresentedSha256\x12#\n" +
 	"\rsigned_sha256\x18\x03 \x01(\tR\fsignedSha256\x12\x14\n" +
-	"\x05pages\x18\x04 \x01(\rR\x05pages\"\x91\x03\n" +
+	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xca\x03\n" +
 	"\n" +
 	"SignerView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
@@ -2186,7 +2322,8 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\talternate\x18\t \x01(\bR\talternate\x12\x16\n" +
 	"\x06holder\x18\x14 \x01(\tR\x06holder\x12H\n" +
 	"\vgenerations\x18\n" +
-	" \x03(\v2&.countersign.signing.v1.LinkGenerationR\vgenerations\"\x8c\x01\n" +
+	" \x03(\v2&.countersign.signing.v1.LinkGenerationR\vgenerations\x127\n" +
+	"\terased_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\berasedAt\"\x8c\x01\n" +
 	"\rCreateRequest\x12H\n" +
 	"\arequest\x18\x01 \x01(\v2&.countersign.signing.v1.SigningRequestB\x06\xbaH\x03\xd8\x01\x03R\arequest\x121\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"i\n" +
@@ -2222,6 +2359,13 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\x121\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"O\n" +
 	"\x0eCancelResponse\x12=\n" +
+	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\"\xc8\x01\n" +
+	"\fEraseRequest\x120\n" +
+	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12\x1f\n" +
+	"\x06signer\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06signer\x122\n" +
+	"\x05basis\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x18@2\x13^[A-Za-z0-9_.:/-]*$R\x05basis\x121\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\"N\n" +
+	"\rEraseResponse\x12=\n" +
 	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\"N\n" +
 	"\rAmendResponse\x12=\n" +
 	"\arequest\x18\x01 \x01(\v2#.countersign.signing.v1.RequestViewR\arequest\"\xea\x02\n" +
@@ -2284,15 +2428,15 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x14SIGNER_STATUS_OPENED\x10\x03\x12\x18\n" +
 	"\x14SIGNER_STATUS_SIGNED\x10\x04\x12\x1a\n" +
 	"\x16SIGNER_STATUS_DECLINED\x10\x05\x12\x1b\n" +
-	"\x17SIGNER_STATUS_WITHDRAWN\x10\x062\xbe\n" +
-	"\n" +
+	"\x17SIGNER_STATUS_WITHDRAWN\x10\x062\xc2\v\n" +
 	"\x15SigningRequestService\x12\x7f\n" +
 	"\x06Create\x12%.countersign.signing.v1.CreateRequest\x1a&.countersign.signing.v1.CreateResponse\"&\x82\xd3\xe4\x93\x02 :\arequestb\arequest\"\f/v1/requests\x12r\n" +
 	"\x03Get\x12\".countersign.signing.v1.GetRequest\x1a#.countersign.signing.v1.GetResponse\"\"\x82\xd3\xe4\x93\x02\x1cb\arequest\x12\x11/v1/requests/{id}\x12g\n" +
 	"\x04List\x12#.countersign.signing.v1.ListRequest\x1a$.countersign.signing.v1.ListResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/requests\x12\x85\x01\n" +
 	"\n" +
 	"ListEvents\x12).countersign.signing.v1.ListEventsRequest\x1a*.countersign.signing.v1.ListEventsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/requests/{id}/events\x12\x85\x01\n" +
-	"\x06Cancel\x12%.countersign.signing.v1.CancelRequest\x1a&.countersign.signing.v1.CancelResponse\",\x82\xd3\xe4\x93\x02&:\x01*b\arequest\"\x18/v1/requests/{id}:cancel\x12{\n" +
+	"\x06Cancel\x12%.countersign.signing.v1.CancelRequest\x1a&.countersign.signing.v1.CancelResponse\",\x82\xd3\xe4\x93\x02&:\x01*b\arequest\"\x18/v1/requests/{id}:cancel\x12\x81\x01\n" +
+	"\x05Erase\x12$.countersign.signing.v1.EraseRequest\x1a%.countersign.signing.v1.EraseResponse\"+\x82\xd3\xe4\x93\x02%:\x01*b\arequest\"\x17/v1/requests/{id}:erase\x12{\n" +
 	"\x05Amend\x12$.countersign.signing.v1.AmendRequest\x1a%.countersign.signing.v1.AmendResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*b\arequest2\x11/v1/requests/{id}\x12\xa5\x01\n" +
 	"\vReissueLink\x12*.countersign.signing.v1.ReissueLinkRequest\x1a+.countersign.signing.v1.ReissueLinkResponse\"=\x82\xd3\xe4\x93\x027:\x01*b\x06signer\"*/v1/requests/{id}/signers/{signer}:reissue\x12\xa1\x01\n" +
 	"\n" +
@@ -2313,7 +2457,7 @@ func file_countersign_signing_v1_signing_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_signing_v1_signing_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_countersign_signing_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_countersign_signing_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_countersign_signing_v1_signing_proto_goTypes = []any{
 	(RequestStatus)(0),            // 0: countersign.signing.v1.RequestStatus
 	(SignerStatus)(0),             // 1: countersign.signing.v1.SignerStatus
@@ -2335,85 +2479,92 @@ var file_countersign_signing_v1_signing_proto_goTypes = []any{
 	(*Event)(nil),                 // 17: countersign.signing.v1.Event
 	(*CancelRequest)(nil),         // 18: countersign.signing.v1.CancelRequest
 	(*CancelResponse)(nil),        // 19: countersign.signing.v1.CancelResponse
-	(*AmendResponse)(nil),         // 20: countersign.signing.v1.AmendResponse
-	(*ReissueLinkRequest)(nil),    // 21: countersign.signing.v1.ReissueLinkRequest
-	(*ReissueLinkResponse)(nil),   // 22: countersign.signing.v1.ReissueLinkResponse
-	(*RevokeLinkRequest)(nil),     // 23: countersign.signing.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),    // 24: countersign.signing.v1.RevokeLinkResponse
-	(*IssueLinkRequest)(nil),      // 25: countersign.signing.v1.IssueLinkRequest
-	(*IssueLinkResponse)(nil),     // 26: countersign.signing.v1.IssueLinkResponse
-	(*WatchRequest)(nil),          // 27: countersign.signing.v1.WatchRequest
-	(*WatchResponse)(nil),         // 28: countersign.signing.v1.WatchResponse
-	(*Outcome)(nil),               // 29: countersign.signing.v1.Outcome
-	(*FieldProblem)(nil),          // 30: countersign.signing.v1.FieldProblem
-	nil,                           // 31: countersign.signing.v1.SigningRequest.MetadataEntry
-	nil,                           // 32: countersign.signing.v1.RequestView.MetadataEntry
-	nil,                           // 33: countersign.signing.v1.ReissueLinkRequest.MetadataEntry
-	(*money.Money)(nil),           // 34: google.type.Money
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*LinkGeneration)(nil),        // 36: countersign.signing.v1.LinkGeneration
-	(*AmendRequest)(nil),          // 37: countersign.signing.v1.AmendRequest
+	(*EraseRequest)(nil),          // 20: countersign.signing.v1.EraseRequest
+	(*EraseResponse)(nil),         // 21: countersign.signing.v1.EraseResponse
+	(*AmendResponse)(nil),         // 22: countersign.signing.v1.AmendResponse
+	(*ReissueLinkRequest)(nil),    // 23: countersign.signing.v1.ReissueLinkRequest
+	(*ReissueLinkResponse)(nil),   // 24: countersign.signing.v1.ReissueLinkResponse
+	(*RevokeLinkRequest)(nil),     // 25: countersign.signing.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),    // 26: countersign.signing.v1.RevokeLinkResponse
+	(*IssueLinkRequest)(nil),      // 27: countersign.signing.v1.IssueLinkRequest
+	(*IssueLinkResponse)(nil),     // 28: countersign.signing.v1.IssueLinkResponse
+	(*WatchRequest)(nil),          // 29: countersign.signing.v1.WatchRequest
+	(*WatchResponse)(nil),         // 30: countersign.signing.v1.WatchResponse
+	(*Outcome)(nil),               // 31: countersign.signing.v1.Outcome
+	(*FieldProblem)(nil),          // 32: countersign.signing.v1.FieldProblem
+	nil,                           // 33: countersign.signing.v1.SigningRequest.MetadataEntry
+	nil,                           // 34: countersign.signing.v1.RequestView.MetadataEntry
+	nil,                           // 35: countersign.signing.v1.ReissueLinkRequest.MetadataEntry
+	(*money.Money)(nil),           // 36: google.type.Money
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*LinkGeneration)(nil),        // 38: countersign.signing.v1.LinkGeneration
+	(*AmendRequest)(nil),          // 39: countersign.signing.v1.AmendRequest
 }
 var file_countersign_signing_v1_signing_proto_depIdxs = []int32{
-	34, // 0: countersign.signing.v1.SigningRequest.value:type_name -> google.type.Money
+	36, // 0: countersign.signing.v1.SigningRequest.value:type_name -> google.type.Money
 	3,  // 1: countersign.signing.v1.SigningRequest.documents:type_name -> countersign.signing.v1.Document
 	5,  // 2: countersign.signing.v1.SigningRequest.signers:type_name -> countersign.signing.v1.Signer
-	31, // 3: countersign.signing.v1.SigningRequest.metadata:type_name -> countersign.signing.v1.SigningRequest.MetadataEntry
-	35, // 4: countersign.signing.v1.SigningRequest.deadline:type_name -> google.protobuf.Timestamp
+	33, // 3: countersign.signing.v1.SigningRequest.metadata:type_name -> countersign.signing.v1.SigningRequest.MetadataEntry
+	37, // 4: countersign.signing.v1.SigningRequest.deadline:type_name -> google.protobuf.Timestamp
 	4,  // 5: countersign.signing.v1.Signer.alternates:type_name -> countersign.signing.v1.Person
 	4,  // 6: countersign.signing.v1.Signer.manager:type_name -> countersign.signing.v1.Person
 	0,  // 7: countersign.signing.v1.RequestView.status:type_name -> countersign.signing.v1.RequestStatus
 	7,  // 8: countersign.signing.v1.RequestView.documents:type_name -> countersign.signing.v1.DocumentView
 	8,  // 9: countersign.signing.v1.RequestView.signers:type_name -> countersign.signing.v1.SignerView
-	35, // 10: countersign.signing.v1.RequestView.accepted_at:type_name -> google.protobuf.Timestamp
-	35, // 11: countersign.signing.v1.RequestView.closed_at:type_name -> google.protobuf.Timestamp
-	32, // 12: countersign.signing.v1.RequestView.metadata:type_name -> countersign.signing.v1.RequestView.MetadataEntry
-	35, // 13: countersign.signing.v1.RequestView.deadline:type_name -> google.protobuf.Timestamp
-	1,  // 14: countersign.signing.v1.SignerView.status:type_name -> countersign.signing.v1.SignerStatus
-	35, // 15: countersign.signing.v1.SignerView.expires_at:type_name -> google.protobuf.Timestamp
-	36, // 16: countersign.signing.v1.SignerView.generations:type_name -> countersign.signing.v1.LinkGeneration
-	2,  // 17: countersign.signing.v1.CreateRequest.request:type_name -> countersign.signing.v1.SigningRequest
-	6,  // 18: countersign.signing.v1.CreateResponse.request:type_name -> countersign.signing.v1.RequestView
-	6,  // 19: countersign.signing.v1.GetResponse.request:type_name -> countersign.signing.v1.RequestView
-	0,  // 20: countersign.signing.v1.ListRequest.status:type_name -> countersign.signing.v1.RequestStatus
-	6,  // 21: countersign.signing.v1.ListResponse.requests:type_name -> countersign.signing.v1.RequestView
-	17, // 22: countersign.signing.v1.ListEventsResponse.events:type_name -> countersign.signing.v1.Event
-	35, // 23: countersign.signing.v1.Event.at:type_name -> google.protobuf.Timestamp
-	6,  // 24: countersign.signing.v1.CancelResponse.request:type_name -> countersign.signing.v1.RequestView
-	6,  // 25: countersign.signing.v1.AmendResponse.request:type_name -> countersign.signing.v1.RequestView
-	33, // 26: countersign.signing.v1.ReissueLinkRequest.metadata:type_name -> countersign.signing.v1.ReissueLinkRequest.MetadataEntry
-	8,  // 27: countersign.signing.v1.ReissueLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
-	8,  // 28: countersign.signing.v1.RevokeLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
-	35, // 29: countersign.signing.v1.IssueLinkResponse.expires_at:type_name -> google.protobuf.Timestamp
-	29, // 30: countersign.signing.v1.WatchResponse.outcome:type_name -> countersign.signing.v1.Outcome
-	35, // 31: countersign.signing.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	0,  // 32: countersign.signing.v1.Outcome.status:type_name -> countersign.signing.v1.RequestStatus
-	30, // 33: countersign.signing.v1.Outcome.fields:type_name -> countersign.signing.v1.FieldProblem
-	9,  // 34: countersign.signing.v1.SigningRequestService.Create:input_type -> countersign.signing.v1.CreateRequest
-	11, // 35: countersign.signing.v1.SigningRequestService.Get:input_type -> countersign.signing.v1.GetRequest
-	13, // 36: countersign.signing.v1.SigningRequestService.List:input_type -> countersign.signing.v1.ListRequest
-	15, // 37: countersign.signing.v1.SigningRequestService.ListEvents:input_type -> countersign.signing.v1.ListEventsRequest
-	18, // 38: countersign.signing.v1.SigningRequestService.Cancel:input_type -> countersign.signing.v1.CancelRequest
-	37, // 39: countersign.signing.v1.SigningRequestService.Amend:input_type -> countersign.signing.v1.AmendRequest
-	21, // 40: countersign.signing.v1.SigningRequestService.ReissueLink:input_type -> countersign.signing.v1.ReissueLinkRequest
-	23, // 41: countersign.signing.v1.SigningRequestService.RevokeLink:input_type -> countersign.signing.v1.RevokeLinkRequest
-	25, // 42: countersign.signing.v1.SigningRequestService.IssueLink:input_type -> countersign.signing.v1.IssueLinkRequest
-	27, // 43: countersign.signing.v1.SigningRequestService.Watch:input_type -> countersign.signing.v1.WatchRequest
-	10, // 44: countersign.signing.v1.SigningRequestService.Create:output_type -> countersign.signing.v1.CreateResponse
-	12, // 45: countersign.signing.v1.SigningRequestService.Get:output_type -> countersign.signing.v1.GetResponse
-	14, // 46: countersign.signing.v1.SigningRequestService.List:output_type -> countersign.signing.v1.ListResponse
-	16, // 47: countersign.signing.v1.SigningRequestService.ListEvents:output_type -> countersign.signing.v1.ListEventsResponse
-	19, // 48: countersign.signing.v1.SigningRequestService.Cancel:output_type -> countersign.signing.v1.CancelResponse
-	20, // 49: countersign.signing.v1.SigningRequestService.Amend:output_type -> countersign.signing.v1.AmendResponse
-	22, // 50: countersign.signing.v1.SigningRequestService.ReissueLink:output_type -> countersign.signing.v1.ReissueLinkResponse
-	24, // 51: countersign.signing.v1.SigningRequestService.RevokeLink:output_type -> countersign.signing.v1.RevokeLinkResponse
-	26, // 52: countersign.signing.v1.SigningRequestService.IssueLink:output_type -> countersign.signing.v1.IssueLinkResponse
-	28, // 53: countersign.signing.v1.SigningRequestService.Watch:output_type -> countersign.signing.v1.WatchResponse
-	44, // [44:54] is the sub-list for method output_type
-	34, // [34:44] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	37, // 10: countersign.signing.v1.RequestView.accepted_at:type_name -> google.protobuf.Timestamp
+	37, // 11: countersign.signing.v1.RequestView.closed_at:type_name -> google.protobuf.Timestamp
+	34, // 12: countersign.signing.v1.RequestView.metadata:type_name -> countersign.signing.v1.RequestView.MetadataEntry
+	37, // 13: countersign.signing.v1.RequestView.deadline:type_name -> google.protobuf.Timestamp
+	37, // 14: countersign.signing.v1.RequestView.erased_at:type_name -> google.protobuf.Timestamp
+	1,  // 15: countersign.signing.v1.SignerView.status:type_name -> countersign.signing.v1.SignerStatus
+	37, // 16: countersign.signing.v1.SignerView.expires_at:type_name -> google.protobuf.Timestamp
+	38, // 17: countersign.signing.v1.SignerView.generations:type_name -> countersign.signing.v1.LinkGeneration
+	37, // 18: countersign.signing.v1.SignerView.erased_at:type_name -> google.protobuf.Timestamp
+	2,  // 19: countersign.signing.v1.CreateRequest.request:type_name -> countersign.signing.v1.SigningRequest
+	6,  // 20: countersign.signing.v1.CreateResponse.request:type_name -> countersign.signing.v1.RequestView
+	6,  // 21: countersign.signing.v1.GetResponse.request:type_name -> countersign.signing.v1.RequestView
+	0,  // 22: countersign.signing.v1.ListRequest.status:type_name -> countersign.signing.v1.RequestStatus
+	6,  // 23: countersign.signing.v1.ListResponse.requests:type_name -> countersign.signing.v1.RequestView
+	17, // 24: countersign.signing.v1.ListEventsResponse.events:type_name -> countersign.signing.v1.Event
+	37, // 25: countersign.signing.v1.Event.at:type_name -> google.protobuf.Timestamp
+	6,  // 26: countersign.signing.v1.CancelResponse.request:type_name -> countersign.signing.v1.RequestView
+	6,  // 27: countersign.signing.v1.EraseResponse.request:type_name -> countersign.signing.v1.RequestView
+	6,  // 28: countersign.signing.v1.AmendResponse.request:type_name -> countersign.signing.v1.RequestView
+	35, // 29: countersign.signing.v1.ReissueLinkRequest.metadata:type_name -> countersign.signing.v1.ReissueLinkRequest.MetadataEntry
+	8,  // 30: countersign.signing.v1.ReissueLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
+	8,  // 31: countersign.signing.v1.RevokeLinkResponse.signer:type_name -> countersign.signing.v1.SignerView
+	37, // 32: countersign.signing.v1.IssueLinkResponse.expires_at:type_name -> google.protobuf.Timestamp
+	31, // 33: countersign.signing.v1.WatchResponse.outcome:type_name -> countersign.signing.v1.Outcome
+	37, // 34: countersign.signing.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	0,  // 35: countersign.signing.v1.Outcome.status:type_name -> countersign.signing.v1.RequestStatus
+	32, // 36: countersign.signing.v1.Outcome.fields:type_name -> countersign.signing.v1.FieldProblem
+	9,  // 37: countersign.signing.v1.SigningRequestService.Create:input_type -> countersign.signing.v1.CreateRequest
+	11, // 38: countersign.signing.v1.SigningRequestService.Get:input_type -> countersign.signing.v1.GetRequest
+	13, // 39: countersign.signing.v1.SigningRequestService.List:input_type -> countersign.signing.v1.ListRequest
+	15, // 40: countersign.signing.v1.SigningRequestService.ListEvents:input_type -> countersign.signing.v1.ListEventsRequest
+	18, // 41: countersign.signing.v1.SigningRequestService.Cancel:input_type -> countersign.signing.v1.CancelRequest
+	20, // 42: countersign.signing.v1.SigningRequestService.Erase:input_type -> countersign.signing.v1.EraseRequest
+	39, // 43: countersign.signing.v1.SigningRequestService.Amend:input_type -> countersign.signing.v1.AmendRequest
+	23, // 44: countersign.signing.v1.SigningRequestService.ReissueLink:input_type -> countersign.signing.v1.ReissueLinkRequest
+	25, // 45: countersign.signing.v1.SigningRequestService.RevokeLink:input_type -> countersign.signing.v1.RevokeLinkRequest
+	27, // 46: countersign.signing.v1.SigningRequestService.IssueLink:input_type -> countersign.signing.v1.IssueLinkRequest
+	29, // 47: countersign.signing.v1.SigningRequestService.Watch:input_type -> countersign.signing.v1.WatchRequest
+	10, // 48: countersign.signing.v1.SigningRequestService.Create:output_type -> countersign.signing.v1.CreateResponse
+	12, // 49: countersign.signing.v1.SigningRequestService.Get:output_type -> countersign.signing.v1.GetResponse
+	14, // 50: countersign.signing.v1.SigningRequestService.List:output_type -> countersign.signing.v1.ListResponse
+	16, // 51: countersign.signing.v1.SigningRequestService.ListEvents:output_type -> countersign.signing.v1.ListEventsResponse
+	19, // 52: countersign.signing.v1.SigningRequestService.Cancel:output_type -> countersign.signing.v1.CancelResponse
+	21, // 53: countersign.signing.v1.SigningRequestService.Erase:output_type -> countersign.signing.v1.EraseResponse
+	22, // 54: countersign.signing.v1.SigningRequestService.Amend:output_type -> countersign.signing.v1.AmendResponse
+	24, // 55: countersign.signing.v1.SigningRequestService.ReissueLink:output_type -> countersign.signing.v1.ReissueLinkResponse
+	26, // 56: countersign.signing.v1.SigningRequestService.RevokeLink:output_type -> countersign.signing.v1.RevokeLinkResponse
+	28, // 57: countersign.signing.v1.SigningRequestService.IssueLink:output_type -> countersign.signing.v1.IssueLinkResponse
+	30, // 58: countersign.signing.v1.SigningRequestService.Watch:output_type -> countersign.signing.v1.WatchResponse
+	48, // [48:59] is the sub-list for method output_type
+	37, // [37:48] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_countersign_signing_v1_signing_proto_init() }
@@ -2428,7 +2579,7 @@ func file_countersign_signing_v1_signing_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_signing_v1_signing_proto_rawDesc), len(file_countersign_signing_v1_signing_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	SigningRequestService_List_FullMethodName        = "/countersign.signing.v1.SigningRequestService/List"
 	SigningRequestService_ListEvents_FullMethodName  = "/countersign.signing.v1.SigningRequestService/ListEvents"
 	SigningRequestService_Cancel_FullMethodName      = "/countersign.signing.v1.SigningRequestService/Cancel"
+	SigningRequestService_Erase_FullMethodName       = "/countersign.signing.v1.SigningRequestService/Erase"
 	SigningRequestService_Amend_FullMethodName       = "/countersign.signing.v1.SigningRequestService/Amend"
 	SigningRequestService_ReissueLink_FullMethodName = "/countersign.signing.v1.SigningRequestService/ReissueLink"
 	SigningRequestService_RevokeLink_FullMethodName  = "/countersign.signing.v1.SigningRequestService/RevokeLink"
@@ -50,6 +51,10 @@ type SigningRequestServiceClient interface {
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// Cancel ends a request; its links stop working at once.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// Erase destroys what is personal about a request that has ended, for good: people, words, reasons and the documents, or one signer
+	// alone. What happened stays on record, without names, and every proof still verifies. Erasing again changes nothing. It takes the
+	// scope requests:erase, and is not taken from NATS, where a platform has no scopes.
+	Erase(ctx context.Context, in *EraseRequest, opts ...grpc.CallOption) (*EraseResponse, error)
 	// Amend changes a request while its links are out: addresses, the order of who still waits, the deadline, metadata (spec 1.3).
 	// A signer whose address changes gets a new link there, the one before is dead at once, and the old address is told. The same
 	// amendment again changes nothing.
@@ -117,6 +122,16 @@ func (c *signingRequestServiceClient) Cancel(ctx context.Context, in *CancelRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelResponse)
 	err := c.cc.Invoke(ctx, SigningRequestService_Cancel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signingRequestServiceClient) Erase(ctx context.Context, in *EraseRequest, opts ...grpc.CallOption) (*EraseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseResponse)
+	err := c.cc.Invoke(ctx, SigningRequestService_Erase_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +213,10 @@ type SigningRequestServiceServer interface {
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// Cancel ends a request; its links stop working at once.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// Erase destroys what is personal about a request that has ended, for good: people, words, reasons and the documents, or one signer
+	// alone. What happened stays on record, without names, and every proof still verifies. Erasing again changes nothing. It takes the
+	// scope requests:erase, and is not taken from NATS, where a platform has no scopes.
+	Erase(context.Context, *EraseRequest) (*EraseResponse, error)
 	// Amend changes a request while its links are out: addresses, the order of who still waits, the deadline, metadata (spec 1.3).
 	// A signer whose address changes gets a new link there, the one before is dead at once, and the old address is told. The same
 	// amendment again changes nothing.
@@ -235,6 +254,9 @@ func (UnimplementedSigningRequestServiceServer) ListEvents(context.Context, *Lis
 }
 func (UnimplementedSigningRequestServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedSigningRequestServiceServer) Erase(context.Context, *EraseRequest) (*EraseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Erase not implemented")
 }
 func (UnimplementedSigningRequestServiceServer) Amend(context.Context, *AmendRequest) (*AmendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Amend not implemented")
@@ -362,6 +384,24 @@ func _SigningRequestService_Cancel_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SigningRequestService_Erase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SigningRequestServiceServer).Erase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SigningRequestService_Erase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SigningRequestServiceServer).Erase(ctx, req.(*EraseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SigningRequestService_Amend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AmendRequest)
 	if err := dec(in); err != nil {
@@ -471,6 +511,10 @@ var SigningRequestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _SigningRequestService_Cancel_Handler,
+		},
+		{
+			MethodName: "Erase",
+			Handler:    _SigningRequestService_Erase_Handler,
 		},
 		{
 			MethodName: "Amend",

@@ -561,7 +561,9 @@ type Request struct {
 	// No link outlives it; when it passes, an unfinished request expires. Absent: there is none.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// How often it was amended.
-	Amendments    uint32 `protobuf:"varint,18,opt,name=amendments,proto3" json:"amendments,omitempty"`
+	Amendments uint32 `protobuf:"varint,18,opt,name=amendments,proto3" json:"amendments,omitempty"`
+	// When the vault had to forget all of it; absent while it need not.
+	ErasedAt      *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=erased_at,json=erasedAt,proto3" json:"erased_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -722,6 +724,13 @@ func (x *Request) GetAmendments() uint32 {
 	return 0
 }
 
+func (x *Request) GetErasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ErasedAt
+	}
+	return nil
+}
+
 // RequestDocument is a document of a request, by reference.
 type RequestDocument struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -808,8 +817,10 @@ type Seat struct {
 	Commitments map[string][]byte `protobuf:"bytes,8,rep,name=commitments,proto3" json:"commitments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The link's generation that made person_id the signer; 0 for who was asked first.
 	PersonGeneration uint32 `protobuf:"varint,9,opt,name=person_generation,json=personGeneration,proto3" json:"person_generation,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// When the vault had to forget whoever held it; absent while it need not.
+	ErasedAt      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=erased_at,json=erasedAt,proto3" json:"erased_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Seat) Reset() {
@@ -903,6 +914,13 @@ func (x *Seat) GetPersonGeneration() uint32 {
 		return x.PersonGeneration
 	}
 	return 0
+}
+
+func (x *Seat) GetErasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ErasedAt
+	}
+	return nil
 }
 
 // RequestAccepted begins a request; its first group's turn has come.
@@ -1470,6 +1488,77 @@ func (x *RequestExpired) GetDeadline() *timestamppb.Timestamp {
 	return nil
 }
 
+// RequestErased says that what is personal about a request that has ended is destroyed from now on, or what is about one signer.
+type RequestErased struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// The signer's link and position; empty and 0 for all of the request.
+	LinkId   string `protobuf:"bytes,2,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
+	Position uint32 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	// What it was done for, in the platform's terms; it names nobody.
+	Basis         string `protobuf:"bytes,4,opt,name=basis,proto3" json:"basis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestErased) Reset() {
+	*x = RequestErased{}
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestErased) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestErased) ProtoMessage() {}
+
+func (x *RequestErased) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestErased.ProtoReflect.Descriptor instead.
+func (*RequestErased) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RequestErased) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *RequestErased) GetLinkId() string {
+	if x != nil {
+		return x.LinkId
+	}
+	return ""
+}
+
+func (x *RequestErased) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *RequestErased) GetBasis() string {
+	if x != nil {
+		return x.Basis
+	}
+	return ""
+}
+
 // Link is the state of a link: one signer position of one request (decisions 1).
 type Link struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1524,7 +1613,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1625,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[13]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1638,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{13}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Link) GetId() string {
@@ -1769,7 +1858,7 @@ type Generation struct {
 
 func (x *Generation) Reset() {
 	*x = Generation{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1870,7 @@ func (x *Generation) String() string {
 func (*Generation) ProtoMessage() {}
 
 func (x *Generation) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[14]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1883,7 @@ func (x *Generation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generation.ProtoReflect.Descriptor instead.
 func (*Generation) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{14}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Generation) GetNumber() uint32 {
@@ -1871,7 +1960,7 @@ type TokenHash struct {
 
 func (x *TokenHash) Reset() {
 	*x = TokenHash{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +1972,7 @@ func (x *TokenHash) String() string {
 func (*TokenHash) ProtoMessage() {}
 
 func (x *TokenHash) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[15]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +1985,7 @@ func (x *TokenHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHash.ProtoReflect.Descriptor instead.
 func (*TokenHash) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{15}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TokenHash) GetHash() []byte {
@@ -1928,7 +2017,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2029,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[16]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2042,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{16}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Session) GetId() string {
@@ -1995,7 +2084,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2096,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[17]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2109,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{17}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Admission) GetId() string {
@@ -2059,7 +2148,7 @@ type LinkIssued struct {
 
 func (x *LinkIssued) Reset() {
 	*x = LinkIssued{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2160,7 @@ func (x *LinkIssued) String() string {
 func (*LinkIssued) ProtoMessage() {}
 
 func (x *LinkIssued) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[18]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2173,7 @@ func (x *LinkIssued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkIssued.ProtoReflect.Descriptor instead.
 func (*LinkIssued) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{18}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LinkIssued) GetLinkId() string {
@@ -2177,7 +2266,7 @@ type LinkMinted struct {
 
 func (x *LinkMinted) Reset() {
 	*x = LinkMinted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2278,7 @@ func (x *LinkMinted) String() string {
 func (*LinkMinted) ProtoMessage() {}
 
 func (x *LinkMinted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[19]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2291,7 @@ func (x *LinkMinted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkMinted.ProtoReflect.Descriptor instead.
 func (*LinkMinted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{19}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LinkMinted) GetGeneration() uint32 {
@@ -2244,7 +2333,7 @@ type LinkClockStarted struct {
 
 func (x *LinkClockStarted) Reset() {
 	*x = LinkClockStarted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2345,7 @@ func (x *LinkClockStarted) String() string {
 func (*LinkClockStarted) ProtoMessage() {}
 
 func (x *LinkClockStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[20]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2358,7 @@ func (x *LinkClockStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkClockStarted.ProtoReflect.Descriptor instead.
 func (*LinkClockStarted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{20}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LinkClockStarted) GetGeneration() uint32 {
@@ -2297,7 +2386,7 @@ type LinkRedeemed struct {
 
 func (x *LinkRedeemed) Reset() {
 	*x = LinkRedeemed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2309,7 +2398,7 @@ func (x *LinkRedeemed) String() string {
 func (*LinkRedeemed) ProtoMessage() {}
 
 func (x *LinkRedeemed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[21]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2322,7 +2411,7 @@ func (x *LinkRedeemed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRedeemed.ProtoReflect.Descriptor instead.
 func (*LinkRedeemed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{21}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LinkRedeemed) GetGeneration() uint32 {
@@ -2351,7 +2440,7 @@ type LinkResumed struct {
 
 func (x *LinkResumed) Reset() {
 	*x = LinkResumed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2452,7 @@ func (x *LinkResumed) String() string {
 func (*LinkResumed) ProtoMessage() {}
 
 func (x *LinkResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[22]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2465,7 @@ func (x *LinkResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkResumed.ProtoReflect.Descriptor instead.
 func (*LinkResumed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{22}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LinkResumed) GetGeneration() uint32 {
@@ -2422,7 +2511,7 @@ type LinkReissued struct {
 
 func (x *LinkReissued) Reset() {
 	*x = LinkReissued{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2523,7 @@ func (x *LinkReissued) String() string {
 func (*LinkReissued) ProtoMessage() {}
 
 func (x *LinkReissued) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[23]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2536,7 @@ func (x *LinkReissued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkReissued.ProtoReflect.Descriptor instead.
 func (*LinkReissued) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{23}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LinkReissued) GetFromGeneration() uint32 {
@@ -2535,7 +2624,7 @@ type LinkRerouted struct {
 
 func (x *LinkRerouted) Reset() {
 	*x = LinkRerouted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2636,7 @@ func (x *LinkRerouted) String() string {
 func (*LinkRerouted) ProtoMessage() {}
 
 func (x *LinkRerouted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[24]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2649,7 @@ func (x *LinkRerouted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRerouted.ProtoReflect.Descriptor instead.
 func (*LinkRerouted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{24}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LinkRerouted) GetGeneration() uint32 {
@@ -2617,7 +2706,7 @@ type LinkDeadlineMoved struct {
 
 func (x *LinkDeadlineMoved) Reset() {
 	*x = LinkDeadlineMoved{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2718,7 @@ func (x *LinkDeadlineMoved) String() string {
 func (*LinkDeadlineMoved) ProtoMessage() {}
 
 func (x *LinkDeadlineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[25]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2731,7 @@ func (x *LinkDeadlineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkDeadlineMoved.ProtoReflect.Descriptor instead.
 func (*LinkDeadlineMoved) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{25}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LinkDeadlineMoved) GetNumber() uint32 {
@@ -2677,7 +2766,7 @@ type LinkAttention struct {
 
 func (x *LinkAttention) Reset() {
 	*x = LinkAttention{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2778,7 @@ func (x *LinkAttention) String() string {
 func (*LinkAttention) ProtoMessage() {}
 
 func (x *LinkAttention) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[26]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2791,7 @@ func (x *LinkAttention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkAttention.ProtoReflect.Descriptor instead.
 func (*LinkAttention) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{26}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LinkAttention) GetGeneration() uint32 {
@@ -2732,7 +2821,7 @@ type LinkAdmitted struct {
 
 func (x *LinkAdmitted) Reset() {
 	*x = LinkAdmitted{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2833,7 @@ func (x *LinkAdmitted) String() string {
 func (*LinkAdmitted) ProtoMessage() {}
 
 func (x *LinkAdmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[27]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2846,7 @@ func (x *LinkAdmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkAdmitted.ProtoReflect.Descriptor instead.
 func (*LinkAdmitted) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{27}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LinkAdmitted) GetAdmission() *Admission {
@@ -2792,7 +2881,7 @@ type LinkSigned struct {
 
 func (x *LinkSigned) Reset() {
 	*x = LinkSigned{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[28]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +2893,7 @@ func (x *LinkSigned) String() string {
 func (*LinkSigned) ProtoMessage() {}
 
 func (x *LinkSigned) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[28]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +2906,7 @@ func (x *LinkSigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkSigned.ProtoReflect.Descriptor instead.
 func (*LinkSigned) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{28}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LinkSigned) GetGeneration() uint32 {
@@ -2846,7 +2935,7 @@ type LinkDeclined struct {
 
 func (x *LinkDeclined) Reset() {
 	*x = LinkDeclined{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[29]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2947,7 @@ func (x *LinkDeclined) String() string {
 func (*LinkDeclined) ProtoMessage() {}
 
 func (x *LinkDeclined) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[29]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +2960,7 @@ func (x *LinkDeclined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkDeclined.ProtoReflect.Descriptor instead.
 func (*LinkDeclined) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{29}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LinkDeclined) GetGeneration() uint32 {
@@ -2908,7 +2997,7 @@ type LinkRevoked struct {
 
 func (x *LinkRevoked) Reset() {
 	*x = LinkRevoked{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[30]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3009,7 @@ func (x *LinkRevoked) String() string {
 func (*LinkRevoked) ProtoMessage() {}
 
 func (x *LinkRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[30]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3022,7 @@ func (x *LinkRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRevoked.ProtoReflect.Descriptor instead.
 func (*LinkRevoked) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{30}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LinkRevoked) GetReason() EndReason {
@@ -2968,7 +3057,7 @@ type LinkClosed struct {
 
 func (x *LinkClosed) Reset() {
 	*x = LinkClosed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[31]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3069,7 @@ func (x *LinkClosed) String() string {
 func (*LinkClosed) ProtoMessage() {}
 
 func (x *LinkClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[31]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3082,7 @@ func (x *LinkClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkClosed.ProtoReflect.Descriptor instead.
 func (*LinkClosed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{31}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LinkClosed) GetReason() EndReason {
@@ -3023,7 +3112,7 @@ type LinkLapsed struct {
 
 func (x *LinkLapsed) Reset() {
 	*x = LinkLapsed{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[32]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3124,7 @@ func (x *LinkLapsed) String() string {
 func (*LinkLapsed) ProtoMessage() {}
 
 func (x *LinkLapsed) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[32]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3137,7 @@ func (x *LinkLapsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkLapsed.ProtoReflect.Descriptor instead.
 func (*LinkLapsed) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{32}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LinkLapsed) GetGeneration() uint32 {
@@ -3084,7 +3173,7 @@ type LinkDenied struct {
 
 func (x *LinkDenied) Reset() {
 	*x = LinkDenied{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[33]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3096,7 +3185,7 @@ func (x *LinkDenied) String() string {
 func (*LinkDenied) ProtoMessage() {}
 
 func (x *LinkDenied) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[33]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3109,7 +3198,7 @@ func (x *LinkDenied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkDenied.ProtoReflect.Descriptor instead.
 func (*LinkDenied) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{33}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LinkDenied) GetCode() string {
@@ -3146,7 +3235,7 @@ type LinkReprofiled struct {
 
 func (x *LinkReprofiled) Reset() {
 	*x = LinkReprofiled{}
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[34]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3247,7 @@ func (x *LinkReprofiled) String() string {
 func (*LinkReprofiled) ProtoMessage() {}
 
 func (x *LinkReprofiled) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_token_v1_facts_proto_msgTypes[34]
+	mi := &file_countersign_token_v1_facts_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3260,7 @@ func (x *LinkReprofiled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkReprofiled.ProtoReflect.Descriptor instead.
 func (*LinkReprofiled) Descriptor() ([]byte, []int) {
-	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{34}
+	return file_countersign_token_v1_facts_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LinkReprofiled) GetProfile() *Profile {
@@ -3215,7 +3304,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x11automatic_reissue\x18\v \x01(\bR\x10automaticReissue\x12\x1e\n" +
 	"\n" +
 	"escalation\x18\f \x01(\tR\n" +
-	"escalation\"\x94\a\n" +
+	"escalation\"\xcd\a\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12=\n" +
@@ -3239,7 +3328,8 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\bdeadline\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x1e\n" +
 	"\n" +
 	"amendments\x18\x12 \x01(\rR\n" +
-	"amendments\x1a?\n" +
+	"amendments\x127\n" +
+	"\terased_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\berasedAt\x1a?\n" +
 	"\x11FieldDigestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x8b\x01\n" +
@@ -3247,7 +3337,7 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0freceived_sha256\x18\x02 \x01(\fR\x0ereceivedSha256\x12)\n" +
 	"\x10presented_sha256\x18\x03 \x01(\fR\x0fpresentedSha256\x12\x14\n" +
-	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xa8\x03\n" +
+	"\x05pages\x18\x04 \x01(\rR\x05pages\"\xe1\x03\n" +
 	"\x04Seat\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12\x14\n" +
@@ -3258,7 +3348,9 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"manager_id\x18\x06 \x01(\tR\tmanagerId\x128\n" +
 	"\x06status\x18\a \x01(\x0e2 .countersign.token.v1.SeatStatusR\x06status\x12M\n" +
 	"\vcommitments\x18\b \x03(\v2+.countersign.token.v1.Seat.CommitmentsEntryR\vcommitments\x12+\n" +
-	"\x11person_generation\x18\t \x01(\rR\x10personGeneration\x1a>\n" +
+	"\x11person_generation\x18\t \x01(\rR\x10personGeneration\x127\n" +
+	"\terased_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\berasedAt\x1a>\n" +
 	"\x10CommitmentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"J\n" +
@@ -3304,7 +3396,12 @@ const file_countersign_token_v1_facts_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"t\n" +
 	"\x0eRequestExpired\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x126\n" +
-	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"\xaa\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"\x86\x01\n" +
+	"\rRequestErased\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x17\n" +
+	"\alink_id\x18\x02 \x01(\tR\x06linkId\x12\x1a\n" +
+	"\bposition\x18\x03 \x01(\rR\bposition\x12\x14\n" +
+	"\x05basis\x18\x04 \x01(\tR\x05basis\"\xaa\n" +
 	"\n" +
 	"\x04Link\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -3552,7 +3649,7 @@ func file_countersign_token_v1_facts_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_token_v1_facts_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_countersign_token_v1_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_countersign_token_v1_facts_proto_goTypes = []any{
 	(SeatStatus)(0),               // 0: countersign.token.v1.SeatStatus
 	(LinkStatus)(0),               // 1: countersign.token.v1.LinkStatus
@@ -3573,121 +3670,125 @@ var file_countersign_token_v1_facts_proto_goTypes = []any{
 	(*RequestAmended)(nil),        // 16: countersign.token.v1.RequestAmended
 	(*SeatAmended)(nil),           // 17: countersign.token.v1.SeatAmended
 	(*RequestExpired)(nil),        // 18: countersign.token.v1.RequestExpired
-	(*Link)(nil),                  // 19: countersign.token.v1.Link
-	(*Generation)(nil),            // 20: countersign.token.v1.Generation
-	(*TokenHash)(nil),             // 21: countersign.token.v1.TokenHash
-	(*Session)(nil),               // 22: countersign.token.v1.Session
-	(*Admission)(nil),             // 23: countersign.token.v1.Admission
-	(*LinkIssued)(nil),            // 24: countersign.token.v1.LinkIssued
-	(*LinkMinted)(nil),            // 25: countersign.token.v1.LinkMinted
-	(*LinkClockStarted)(nil),      // 26: countersign.token.v1.LinkClockStarted
-	(*LinkRedeemed)(nil),          // 27: countersign.token.v1.LinkRedeemed
-	(*LinkResumed)(nil),           // 28: countersign.token.v1.LinkResumed
-	(*LinkReissued)(nil),          // 29: countersign.token.v1.LinkReissued
-	(*LinkRerouted)(nil),          // 30: countersign.token.v1.LinkRerouted
-	(*LinkDeadlineMoved)(nil),     // 31: countersign.token.v1.LinkDeadlineMoved
-	(*LinkAttention)(nil),         // 32: countersign.token.v1.LinkAttention
-	(*LinkAdmitted)(nil),          // 33: countersign.token.v1.LinkAdmitted
-	(*LinkSigned)(nil),            // 34: countersign.token.v1.LinkSigned
-	(*LinkDeclined)(nil),          // 35: countersign.token.v1.LinkDeclined
-	(*LinkRevoked)(nil),           // 36: countersign.token.v1.LinkRevoked
-	(*LinkClosed)(nil),            // 37: countersign.token.v1.LinkClosed
-	(*LinkLapsed)(nil),            // 38: countersign.token.v1.LinkLapsed
-	(*LinkDenied)(nil),            // 39: countersign.token.v1.LinkDenied
-	(*LinkReprofiled)(nil),        // 40: countersign.token.v1.LinkReprofiled
-	nil,                           // 41: countersign.token.v1.Request.FieldDigestsEntry
-	nil,                           // 42: countersign.token.v1.Seat.CommitmentsEntry
-	nil,                           // 43: countersign.token.v1.SeatAmended.CommitmentsEntry
-	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
-	(v1.RequestStatus)(0),         // 45: countersign.signing.v1.RequestStatus
-	(*money.Money)(nil),           // 46: google.type.Money
-	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
+	(*RequestErased)(nil),         // 19: countersign.token.v1.RequestErased
+	(*Link)(nil),                  // 20: countersign.token.v1.Link
+	(*Generation)(nil),            // 21: countersign.token.v1.Generation
+	(*TokenHash)(nil),             // 22: countersign.token.v1.TokenHash
+	(*Session)(nil),               // 23: countersign.token.v1.Session
+	(*Admission)(nil),             // 24: countersign.token.v1.Admission
+	(*LinkIssued)(nil),            // 25: countersign.token.v1.LinkIssued
+	(*LinkMinted)(nil),            // 26: countersign.token.v1.LinkMinted
+	(*LinkClockStarted)(nil),      // 27: countersign.token.v1.LinkClockStarted
+	(*LinkRedeemed)(nil),          // 28: countersign.token.v1.LinkRedeemed
+	(*LinkResumed)(nil),           // 29: countersign.token.v1.LinkResumed
+	(*LinkReissued)(nil),          // 30: countersign.token.v1.LinkReissued
+	(*LinkRerouted)(nil),          // 31: countersign.token.v1.LinkRerouted
+	(*LinkDeadlineMoved)(nil),     // 32: countersign.token.v1.LinkDeadlineMoved
+	(*LinkAttention)(nil),         // 33: countersign.token.v1.LinkAttention
+	(*LinkAdmitted)(nil),          // 34: countersign.token.v1.LinkAdmitted
+	(*LinkSigned)(nil),            // 35: countersign.token.v1.LinkSigned
+	(*LinkDeclined)(nil),          // 36: countersign.token.v1.LinkDeclined
+	(*LinkRevoked)(nil),           // 37: countersign.token.v1.LinkRevoked
+	(*LinkClosed)(nil),            // 38: countersign.token.v1.LinkClosed
+	(*LinkLapsed)(nil),            // 39: countersign.token.v1.LinkLapsed
+	(*LinkDenied)(nil),            // 40: countersign.token.v1.LinkDenied
+	(*LinkReprofiled)(nil),        // 41: countersign.token.v1.LinkReprofiled
+	nil,                           // 42: countersign.token.v1.Request.FieldDigestsEntry
+	nil,                           // 43: countersign.token.v1.Seat.CommitmentsEntry
+	nil,                           // 44: countersign.token.v1.SeatAmended.CommitmentsEntry
+	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
+	(v1.RequestStatus)(0),         // 46: countersign.signing.v1.RequestStatus
+	(*money.Money)(nil),           // 47: google.type.Money
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
 }
 var file_countersign_token_v1_facts_proto_depIdxs = []int32{
-	44, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	44, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
-	44, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
-	44, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
-	44, // 4: countersign.token.v1.Profile.idle:type_name -> google.protobuf.Duration
-	45, // 5: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
-	41, // 6: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
+	45, // 0: countersign.token.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	45, // 1: countersign.token.v1.Profile.grace:type_name -> google.protobuf.Duration
+	45, // 2: countersign.token.v1.Profile.session:type_name -> google.protobuf.Duration
+	45, // 3: countersign.token.v1.Profile.reissue_window:type_name -> google.protobuf.Duration
+	45, // 4: countersign.token.v1.Profile.idle:type_name -> google.protobuf.Duration
+	46, // 5: countersign.token.v1.Request.status:type_name -> countersign.signing.v1.RequestStatus
+	42, // 6: countersign.token.v1.Request.field_digests:type_name -> countersign.token.v1.Request.FieldDigestsEntry
 	6,  // 7: countersign.token.v1.Request.profile:type_name -> countersign.token.v1.Profile
-	46, // 8: countersign.token.v1.Request.value:type_name -> google.type.Money
+	47, // 8: countersign.token.v1.Request.value:type_name -> google.type.Money
 	8,  // 9: countersign.token.v1.Request.documents:type_name -> countersign.token.v1.RequestDocument
 	9,  // 10: countersign.token.v1.Request.seats:type_name -> countersign.token.v1.Seat
-	47, // 11: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
-	47, // 12: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
-	47, // 13: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
-	47, // 14: countersign.token.v1.Request.deadline:type_name -> google.protobuf.Timestamp
-	0,  // 15: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
-	42, // 16: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
-	7,  // 17: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
-	47, // 18: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
-	47, // 19: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
-	47, // 20: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
-	47, // 21: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
-	47, // 22: countersign.token.v1.RequestAmended.at:type_name -> google.protobuf.Timestamp
-	47, // 23: countersign.token.v1.RequestAmended.deadline:type_name -> google.protobuf.Timestamp
-	17, // 24: countersign.token.v1.RequestAmended.seats:type_name -> countersign.token.v1.SeatAmended
-	43, // 25: countersign.token.v1.SeatAmended.commitments:type_name -> countersign.token.v1.SeatAmended.CommitmentsEntry
-	47, // 26: countersign.token.v1.RequestExpired.at:type_name -> google.protobuf.Timestamp
-	47, // 27: countersign.token.v1.RequestExpired.deadline:type_name -> google.protobuf.Timestamp
-	1,  // 28: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
-	6,  // 29: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
-	21, // 30: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
-	47, // 31: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
-	47, // 32: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
-	22, // 33: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
-	23, // 34: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
-	47, // 35: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
-	47, // 36: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
-	4,  // 37: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
-	47, // 38: countersign.token.v1.Link.deadline:type_name -> google.protobuf.Timestamp
-	47, // 39: countersign.token.v1.Link.automatic_reissues:type_name -> google.protobuf.Timestamp
-	20, // 40: countersign.token.v1.Link.lineage:type_name -> countersign.token.v1.Generation
-	2,  // 41: countersign.token.v1.Generation.origin:type_name -> countersign.token.v1.Origin
-	47, // 42: countersign.token.v1.Generation.at:type_name -> google.protobuf.Timestamp
-	47, // 43: countersign.token.v1.Generation.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 44: countersign.token.v1.Generation.opened_at:type_name -> google.protobuf.Timestamp
-	3,  // 45: countersign.token.v1.Generation.end:type_name -> countersign.token.v1.GenerationEnd
-	47, // 46: countersign.token.v1.Generation.ended_at:type_name -> google.protobuf.Timestamp
-	47, // 47: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
-	47, // 48: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
-	47, // 49: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
-	6,  // 50: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
-	47, // 51: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 52: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
-	47, // 53: countersign.token.v1.LinkIssued.deadline:type_name -> google.protobuf.Timestamp
-	47, // 54: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 55: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
-	22, // 56: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
-	22, // 57: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
-	5,  // 58: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
-	47, // 59: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
-	22, // 60: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
-	47, // 61: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
-	47, // 62: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 63: countersign.token.v1.LinkRerouted.at:type_name -> google.protobuf.Timestamp
-	47, // 64: countersign.token.v1.LinkDeadlineMoved.deadline:type_name -> google.protobuf.Timestamp
-	47, // 65: countersign.token.v1.LinkDeadlineMoved.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 66: countersign.token.v1.LinkAttention.at:type_name -> google.protobuf.Timestamp
-	23, // 67: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
-	47, // 68: countersign.token.v1.LinkSigned.at:type_name -> google.protobuf.Timestamp
-	47, // 69: countersign.token.v1.LinkDeclined.at:type_name -> google.protobuf.Timestamp
-	4,  // 70: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
-	47, // 71: countersign.token.v1.LinkRevoked.at:type_name -> google.protobuf.Timestamp
-	4,  // 72: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
-	47, // 73: countersign.token.v1.LinkClosed.at:type_name -> google.protobuf.Timestamp
-	47, // 74: countersign.token.v1.LinkLapsed.at:type_name -> google.protobuf.Timestamp
-	47, // 75: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
-	6,  // 76: countersign.token.v1.LinkReprofiled.profile:type_name -> countersign.token.v1.Profile
-	47, // 77: countersign.token.v1.LinkReprofiled.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 78: countersign.token.v1.LinkReprofiled.session_ends_at:type_name -> google.protobuf.Timestamp
-	79, // [79:79] is the sub-list for method output_type
-	79, // [79:79] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	48, // 11: countersign.token.v1.Request.accepted_at:type_name -> google.protobuf.Timestamp
+	48, // 12: countersign.token.v1.Request.closed_at:type_name -> google.protobuf.Timestamp
+	48, // 13: countersign.token.v1.Request.cancel_begun_until:type_name -> google.protobuf.Timestamp
+	48, // 14: countersign.token.v1.Request.deadline:type_name -> google.protobuf.Timestamp
+	48, // 15: countersign.token.v1.Request.erased_at:type_name -> google.protobuf.Timestamp
+	0,  // 16: countersign.token.v1.Seat.status:type_name -> countersign.token.v1.SeatStatus
+	43, // 17: countersign.token.v1.Seat.commitments:type_name -> countersign.token.v1.Seat.CommitmentsEntry
+	48, // 18: countersign.token.v1.Seat.erased_at:type_name -> google.protobuf.Timestamp
+	7,  // 19: countersign.token.v1.RequestAccepted.request:type_name -> countersign.token.v1.Request
+	48, // 20: countersign.token.v1.RequestCompleted.at:type_name -> google.protobuf.Timestamp
+	48, // 21: countersign.token.v1.RequestDeclined.at:type_name -> google.protobuf.Timestamp
+	48, // 22: countersign.token.v1.RequestCancelBegun.until:type_name -> google.protobuf.Timestamp
+	48, // 23: countersign.token.v1.RequestCancelled.at:type_name -> google.protobuf.Timestamp
+	48, // 24: countersign.token.v1.RequestAmended.at:type_name -> google.protobuf.Timestamp
+	48, // 25: countersign.token.v1.RequestAmended.deadline:type_name -> google.protobuf.Timestamp
+	17, // 26: countersign.token.v1.RequestAmended.seats:type_name -> countersign.token.v1.SeatAmended
+	44, // 27: countersign.token.v1.SeatAmended.commitments:type_name -> countersign.token.v1.SeatAmended.CommitmentsEntry
+	48, // 28: countersign.token.v1.RequestExpired.at:type_name -> google.protobuf.Timestamp
+	48, // 29: countersign.token.v1.RequestExpired.deadline:type_name -> google.protobuf.Timestamp
+	48, // 30: countersign.token.v1.RequestErased.at:type_name -> google.protobuf.Timestamp
+	1,  // 31: countersign.token.v1.Link.status:type_name -> countersign.token.v1.LinkStatus
+	6,  // 32: countersign.token.v1.Link.profile:type_name -> countersign.token.v1.Profile
+	22, // 33: countersign.token.v1.Link.tokens:type_name -> countersign.token.v1.TokenHash
+	48, // 34: countersign.token.v1.Link.issued_at:type_name -> google.protobuf.Timestamp
+	48, // 35: countersign.token.v1.Link.expires_at:type_name -> google.protobuf.Timestamp
+	23, // 36: countersign.token.v1.Link.session:type_name -> countersign.token.v1.Session
+	24, // 37: countersign.token.v1.Link.admission:type_name -> countersign.token.v1.Admission
+	48, // 38: countersign.token.v1.Link.signer_reissues:type_name -> google.protobuf.Timestamp
+	48, // 39: countersign.token.v1.Link.denied_at:type_name -> google.protobuf.Timestamp
+	4,  // 40: countersign.token.v1.Link.end_reason:type_name -> countersign.token.v1.EndReason
+	48, // 41: countersign.token.v1.Link.deadline:type_name -> google.protobuf.Timestamp
+	48, // 42: countersign.token.v1.Link.automatic_reissues:type_name -> google.protobuf.Timestamp
+	21, // 43: countersign.token.v1.Link.lineage:type_name -> countersign.token.v1.Generation
+	2,  // 44: countersign.token.v1.Generation.origin:type_name -> countersign.token.v1.Origin
+	48, // 45: countersign.token.v1.Generation.at:type_name -> google.protobuf.Timestamp
+	48, // 46: countersign.token.v1.Generation.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 47: countersign.token.v1.Generation.opened_at:type_name -> google.protobuf.Timestamp
+	3,  // 48: countersign.token.v1.Generation.end:type_name -> countersign.token.v1.GenerationEnd
+	48, // 49: countersign.token.v1.Generation.ended_at:type_name -> google.protobuf.Timestamp
+	48, // 50: countersign.token.v1.Session.started_at:type_name -> google.protobuf.Timestamp
+	48, // 51: countersign.token.v1.Session.ends_at:type_name -> google.protobuf.Timestamp
+	48, // 52: countersign.token.v1.Admission.until:type_name -> google.protobuf.Timestamp
+	6,  // 53: countersign.token.v1.LinkIssued.profile:type_name -> countersign.token.v1.Profile
+	48, // 54: countersign.token.v1.LinkIssued.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 55: countersign.token.v1.LinkIssued.issued_at:type_name -> google.protobuf.Timestamp
+	48, // 56: countersign.token.v1.LinkIssued.deadline:type_name -> google.protobuf.Timestamp
+	48, // 57: countersign.token.v1.LinkMinted.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 58: countersign.token.v1.LinkClockStarted.expires_at:type_name -> google.protobuf.Timestamp
+	23, // 59: countersign.token.v1.LinkRedeemed.session:type_name -> countersign.token.v1.Session
+	23, // 60: countersign.token.v1.LinkResumed.session:type_name -> countersign.token.v1.Session
+	5,  // 61: countersign.token.v1.LinkReissued.reason:type_name -> countersign.token.v1.ReissueReason
+	48, // 62: countersign.token.v1.LinkReissued.expires_at:type_name -> google.protobuf.Timestamp
+	23, // 63: countersign.token.v1.LinkReissued.session:type_name -> countersign.token.v1.Session
+	48, // 64: countersign.token.v1.LinkReissued.at:type_name -> google.protobuf.Timestamp
+	48, // 65: countersign.token.v1.LinkRerouted.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 66: countersign.token.v1.LinkRerouted.at:type_name -> google.protobuf.Timestamp
+	48, // 67: countersign.token.v1.LinkDeadlineMoved.deadline:type_name -> google.protobuf.Timestamp
+	48, // 68: countersign.token.v1.LinkDeadlineMoved.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 69: countersign.token.v1.LinkAttention.at:type_name -> google.protobuf.Timestamp
+	24, // 70: countersign.token.v1.LinkAdmitted.admission:type_name -> countersign.token.v1.Admission
+	48, // 71: countersign.token.v1.LinkSigned.at:type_name -> google.protobuf.Timestamp
+	48, // 72: countersign.token.v1.LinkDeclined.at:type_name -> google.protobuf.Timestamp
+	4,  // 73: countersign.token.v1.LinkRevoked.reason:type_name -> countersign.token.v1.EndReason
+	48, // 74: countersign.token.v1.LinkRevoked.at:type_name -> google.protobuf.Timestamp
+	4,  // 75: countersign.token.v1.LinkClosed.reason:type_name -> countersign.token.v1.EndReason
+	48, // 76: countersign.token.v1.LinkClosed.at:type_name -> google.protobuf.Timestamp
+	48, // 77: countersign.token.v1.LinkLapsed.at:type_name -> google.protobuf.Timestamp
+	48, // 78: countersign.token.v1.LinkDenied.at:type_name -> google.protobuf.Timestamp
+	6,  // 79: countersign.token.v1.LinkReprofiled.profile:type_name -> countersign.token.v1.Profile
+	48, // 80: countersign.token.v1.LinkReprofiled.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 81: countersign.token.v1.LinkReprofiled.session_ends_at:type_name -> google.protobuf.Timestamp
+	82, // [82:82] is the sub-list for method output_type
+	82, // [82:82] is the sub-list for method input_type
+	82, // [82:82] is the sub-list for extension type_name
+	82, // [82:82] is the sub-list for extension extendee
+	0,  // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_countersign_token_v1_facts_proto_init() }
@@ -3701,7 +3802,7 @@ func file_countersign_token_v1_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_token_v1_facts_proto_rawDesc), len(file_countersign_token_v1_facts_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -963,9 +963,11 @@ func (x *GetLinkResponse) GetLink() *Link {
 }
 
 type GetPersonRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	PersonId      string                 `protobuf:"bytes,2,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Tenant   string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	PersonId string                 `protobuf:"bytes,2,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	// The link of the signer position that the person belongs to.
+	LinkId        string `protobuf:"bytes,3,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1010,6 +1012,13 @@ func (x *GetPersonRequest) GetTenant() string {
 func (x *GetPersonRequest) GetPersonId() string {
 	if x != nil {
 		return x.PersonId
+	}
+	return ""
+}
+
+func (x *GetPersonRequest) GetLinkId() string {
+	if x != nil {
+		return x.LinkId
 	}
 	return ""
 }
@@ -1232,10 +1241,12 @@ func (x *RequestWords) GetMetadata() map[string]string {
 }
 
 type PutNoteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	NoteId        string                 `protobuf:"bytes,2,opt,name=note_id,json=noteId,proto3" json:"note_id,omitempty"`
-	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	NoteId string                 `protobuf:"bytes,2,opt,name=note_id,json=noteId,proto3" json:"note_id,omitempty"`
+	Text   string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// What the words are erased with: the link they are about, or the request.
+	OwnerId       string `protobuf:"bytes,4,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1291,6 +1302,13 @@ func (x *PutNoteRequest) GetText() string {
 	return ""
 }
 
+func (x *PutNoteRequest) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
 type PutNoteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Salted commitment to the text (audit.md 1.5.7), safe to stand in a fact.
@@ -1337,9 +1355,11 @@ func (x *PutNoteResponse) GetCommitment() []byte {
 }
 
 type GetNoteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	NoteId        string                 `protobuf:"bytes,2,opt,name=note_id,json=noteId,proto3" json:"note_id,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	NoteId string                 `protobuf:"bytes,2,opt,name=note_id,json=noteId,proto3" json:"note_id,omitempty"`
+	// As it was put.
+	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1388,6 +1408,13 @@ func (x *GetNoteRequest) GetNoteId() string {
 	return ""
 }
 
+func (x *GetNoteRequest) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
 type GetNoteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
@@ -1430,6 +1457,103 @@ func (x *GetNoteResponse) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+type GetDocumentKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDocumentKeyRequest) Reset() {
+	*x = GetDocumentKeyRequest{}
+	mi := &file_countersign_token_v1_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDocumentKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDocumentKeyRequest) ProtoMessage() {}
+
+func (x *GetDocumentKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDocumentKeyRequest.ProtoReflect.Descriptor instead.
+func (*GetDocumentKeyRequest) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetDocumentKeyRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *GetDocumentKeyRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type GetDocumentKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 32 random bytes.
+	Key           []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDocumentKeyResponse) Reset() {
+	*x = GetDocumentKeyResponse{}
+	mi := &file_countersign_token_v1_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDocumentKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDocumentKeyResponse) ProtoMessage() {}
+
+func (x *GetDocumentKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_token_v1_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDocumentKeyResponse.ProtoReflect.Descriptor instead.
+func (*GetDocumentKeyResponse) Descriptor() ([]byte, []int) {
+	return file_countersign_token_v1_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetDocumentKeyResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
 }
 
 var File_countersign_token_v1_service_proto protoreflect.FileDescriptor
@@ -1509,10 +1633,11 @@ const file_countersign_token_v1_service_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x129\n" +
 	"\alink_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^lnk_[A-Za-z0-9_-]{1,60}$R\x06linkId\"A\n" +
 	"\x0fGetLinkResponse\x12.\n" +
-	"\x04link\x18\x01 \x01(\v2\x1a.countersign.token.v1.LinkR\x04link\"\x83\x01\n" +
+	"\x04link\x18\x01 \x01(\v2\x1a.countersign.token.v1.LinkR\x04link\"\xbe\x01\n" +
 	"\x10GetPersonRequest\x120\n" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x12=\n" +
-	"\tperson_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^per_[A-Za-z0-9_-]{1,60}$R\bpersonId\"P\n" +
+	"\tperson_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^per_[A-Za-z0-9_-]{1,60}$R\bpersonId\x129\n" +
+	"\alink_id\x18\x03 \x01(\tB \xbaH\x1dr\x1b2\x19^lnk_[A-Za-z0-9_-]{1,60}$R\x06linkId\"P\n" +
 	"\x11GetPersonResponse\x12;\n" +
 	"\x06person\x18\x01 \x01(\v2\x1e.countersign.signing.v1.PersonB\x03\x80\x01\x01R\x06person\"\x86\x01\n" +
 	"\x11GetRequestRequest\x120\n" +
@@ -1529,20 +1654,28 @@ const file_countersign_token_v1_service_proto_rawDesc = "" +
 	"\bmetadata\x18\x04 \x03(\v20.countersign.token.v1.RequestWords.MetadataEntryR\bmetadata\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9e\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x01\n" +
 	"\x0ePutNoteRequest\x120\n" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x129\n" +
 	"\anote_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^not_[A-Za-z0-9_-]{1,60}$R\x06noteId\x12\x1f\n" +
-	"\x04text\x18\x03 \x01(\tB\v\xbaH\x05r\x03\x18\xf4\x03\x80\x01\x01R\x04text\"1\n" +
+	"\x04text\x18\x03 \x01(\tB\v\xbaH\x05r\x03\x18\xf4\x03\x80\x01\x01R\x04text\x12A\n" +
+	"\bowner_id\x18\x04 \x01(\tB&\xbaH#r!2\x1f^(lnk|req)_[A-Za-z0-9_-]{1,60}$R\aownerId\"1\n" +
 	"\x0fPutNoteResponse\x12\x1e\n" +
 	"\n" +
 	"commitment\x18\x01 \x01(\fR\n" +
-	"commitment\"}\n" +
+	"commitment\"\xc0\x01\n" +
 	"\x0eGetNoteRequest\x120\n" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x129\n" +
-	"\anote_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^not_[A-Za-z0-9_-]{1,60}$R\x06noteId\"*\n" +
+	"\anote_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^not_[A-Za-z0-9_-]{1,60}$R\x06noteId\x12A\n" +
+	"\bowner_id\x18\x03 \x01(\tB&\xbaH#r!2\x1f^(lnk|req)_[A-Za-z0-9_-]{1,60}$R\aownerId\"*\n" +
 	"\x0fGetNoteResponse\x12\x17\n" +
-	"\x04text\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04text2\x84\x05\n" +
+	"\x04text\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04text\"\x8a\x01\n" +
+	"\x15GetDocumentKeyRequest\x120\n" +
+	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x12?\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\trequestId\"/\n" +
+	"\x16GetDocumentKeyResponse\x12\x15\n" +
+	"\x03key\x18\x01 \x01(\fB\x03\x80\x01\x01R\x03key2\x84\x05\n" +
 	"\vLinkService\x12V\n" +
 	"\aResolve\x12$.countersign.token.v1.ResolveRequest\x1a%.countersign.token.v1.ResolveResponse\x12S\n" +
 	"\x06Redeem\x12#.countersign.token.v1.RedeemRequest\x1a$.countersign.token.v1.RedeemResponse\x12_\n" +
@@ -1551,13 +1684,14 @@ const file_countersign_token_v1_service_proto_rawDesc = "" +
 	"\bContinue\x12%.countersign.token.v1.ContinueRequest\x1a&.countersign.token.v1.ContinueResponse\x12M\n" +
 	"\x04Mint\x12!.countersign.token.v1.MintRequest\x1a\".countersign.token.v1.MintResponse\x12e\n" +
 	"\fAdmitSigning\x12).countersign.token.v1.AdmitSigningRequest\x1a*.countersign.token.v1.AdmitSigningResponse\x12V\n" +
-	"\aGetLink\x12$.countersign.token.v1.GetLinkRequest\x1a%.countersign.token.v1.GetLinkResponse2\x81\x03\n" +
+	"\aGetLink\x12$.countersign.token.v1.GetLinkRequest\x1a%.countersign.token.v1.GetLinkResponse2\xee\x03\n" +
 	"\x10DirectoryService\x12\\\n" +
 	"\tGetPerson\x12&.countersign.token.v1.GetPersonRequest\x1a'.countersign.token.v1.GetPersonResponse\x12_\n" +
 	"\n" +
 	"GetRequest\x12'.countersign.token.v1.GetRequestRequest\x1a(.countersign.token.v1.GetRequestResponse\x12V\n" +
 	"\aPutNote\x12$.countersign.token.v1.PutNoteRequest\x1a%.countersign.token.v1.PutNoteResponse\x12V\n" +
-	"\aGetNote\x12$.countersign.token.v1.GetNoteRequest\x1a%.countersign.token.v1.GetNoteResponseB4Z2countersign.dev/proto/countersign/token/v1;tokenv1b\x06proto3"
+	"\aGetNote\x12$.countersign.token.v1.GetNoteRequest\x1a%.countersign.token.v1.GetNoteResponse\x12k\n" +
+	"\x0eGetDocumentKey\x12+.countersign.token.v1.GetDocumentKeyRequest\x1a,.countersign.token.v1.GetDocumentKeyResponseB4Z2countersign.dev/proto/countersign/token/v1;tokenv1b\x06proto3"
 
 var (
 	file_countersign_token_v1_service_proto_rawDescOnce sync.Once
@@ -1571,57 +1705,59 @@ func file_countersign_token_v1_service_proto_rawDescGZIP() []byte {
 	return file_countersign_token_v1_service_proto_rawDescData
 }
 
-var file_countersign_token_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_countersign_token_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_countersign_token_v1_service_proto_goTypes = []any{
-	(*ResolveRequest)(nil),        // 0: countersign.token.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 1: countersign.token.v1.ResolveResponse
-	(*LinkView)(nil),              // 2: countersign.token.v1.LinkView
-	(*RedeemRequest)(nil),         // 3: countersign.token.v1.RedeemRequest
-	(*RedeemResponse)(nil),        // 4: countersign.token.v1.RedeemResponse
-	(*GetSessionRequest)(nil),     // 5: countersign.token.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),    // 6: countersign.token.v1.GetSessionResponse
-	(*ContinueRequest)(nil),       // 7: countersign.token.v1.ContinueRequest
-	(*ContinueResponse)(nil),      // 8: countersign.token.v1.ContinueResponse
-	(*MintRequest)(nil),           // 9: countersign.token.v1.MintRequest
-	(*MintResponse)(nil),          // 10: countersign.token.v1.MintResponse
-	(*AdmitSigningRequest)(nil),   // 11: countersign.token.v1.AdmitSigningRequest
-	(*AdmitSigningResponse)(nil),  // 12: countersign.token.v1.AdmitSigningResponse
-	(*GetLinkRequest)(nil),        // 13: countersign.token.v1.GetLinkRequest
-	(*GetLinkResponse)(nil),       // 14: countersign.token.v1.GetLinkResponse
-	(*GetPersonRequest)(nil),      // 15: countersign.token.v1.GetPersonRequest
-	(*GetPersonResponse)(nil),     // 16: countersign.token.v1.GetPersonResponse
-	(*GetRequestRequest)(nil),     // 17: countersign.token.v1.GetRequestRequest
-	(*GetRequestResponse)(nil),    // 18: countersign.token.v1.GetRequestResponse
-	(*RequestWords)(nil),          // 19: countersign.token.v1.RequestWords
-	(*PutNoteRequest)(nil),        // 20: countersign.token.v1.PutNoteRequest
-	(*PutNoteResponse)(nil),       // 21: countersign.token.v1.PutNoteResponse
-	(*GetNoteRequest)(nil),        // 22: countersign.token.v1.GetNoteRequest
-	(*GetNoteResponse)(nil),       // 23: countersign.token.v1.GetNoteResponse
-	nil,                           // 24: countersign.token.v1.RequestWords.MetadataEntry
-	(LinkStatus)(0),               // 25: countersign.token.v1.LinkStatus
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*Admission)(nil),             // 27: countersign.token.v1.Admission
-	(*Link)(nil),                  // 28: countersign.token.v1.Link
-	(*v1.Person)(nil),             // 29: countersign.signing.v1.Person
-	(*Request)(nil),               // 30: countersign.token.v1.Request
+	(*ResolveRequest)(nil),         // 0: countersign.token.v1.ResolveRequest
+	(*ResolveResponse)(nil),        // 1: countersign.token.v1.ResolveResponse
+	(*LinkView)(nil),               // 2: countersign.token.v1.LinkView
+	(*RedeemRequest)(nil),          // 3: countersign.token.v1.RedeemRequest
+	(*RedeemResponse)(nil),         // 4: countersign.token.v1.RedeemResponse
+	(*GetSessionRequest)(nil),      // 5: countersign.token.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),     // 6: countersign.token.v1.GetSessionResponse
+	(*ContinueRequest)(nil),        // 7: countersign.token.v1.ContinueRequest
+	(*ContinueResponse)(nil),       // 8: countersign.token.v1.ContinueResponse
+	(*MintRequest)(nil),            // 9: countersign.token.v1.MintRequest
+	(*MintResponse)(nil),           // 10: countersign.token.v1.MintResponse
+	(*AdmitSigningRequest)(nil),    // 11: countersign.token.v1.AdmitSigningRequest
+	(*AdmitSigningResponse)(nil),   // 12: countersign.token.v1.AdmitSigningResponse
+	(*GetLinkRequest)(nil),         // 13: countersign.token.v1.GetLinkRequest
+	(*GetLinkResponse)(nil),        // 14: countersign.token.v1.GetLinkResponse
+	(*GetPersonRequest)(nil),       // 15: countersign.token.v1.GetPersonRequest
+	(*GetPersonResponse)(nil),      // 16: countersign.token.v1.GetPersonResponse
+	(*GetRequestRequest)(nil),      // 17: countersign.token.v1.GetRequestRequest
+	(*GetRequestResponse)(nil),     // 18: countersign.token.v1.GetRequestResponse
+	(*RequestWords)(nil),           // 19: countersign.token.v1.RequestWords
+	(*PutNoteRequest)(nil),         // 20: countersign.token.v1.PutNoteRequest
+	(*PutNoteResponse)(nil),        // 21: countersign.token.v1.PutNoteResponse
+	(*GetNoteRequest)(nil),         // 22: countersign.token.v1.GetNoteRequest
+	(*GetNoteResponse)(nil),        // 23: countersign.token.v1.GetNoteResponse
+	(*GetDocumentKeyRequest)(nil),  // 24: countersign.token.v1.GetDocumentKeyRequest
+	(*GetDocumentKeyResponse)(nil), // 25: countersign.token.v1.GetDocumentKeyResponse
+	nil,                            // 26: countersign.token.v1.RequestWords.MetadataEntry
+	(LinkStatus)(0),                // 27: countersign.token.v1.LinkStatus
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(*Admission)(nil),              // 29: countersign.token.v1.Admission
+	(*Link)(nil),                   // 30: countersign.token.v1.Link
+	(*v1.Person)(nil),              // 31: countersign.signing.v1.Person
+	(*Request)(nil),                // 32: countersign.token.v1.Request
 }
 var file_countersign_token_v1_service_proto_depIdxs = []int32{
 	2,  // 0: countersign.token.v1.ResolveResponse.link:type_name -> countersign.token.v1.LinkView
-	25, // 1: countersign.token.v1.LinkView.status:type_name -> countersign.token.v1.LinkStatus
-	26, // 2: countersign.token.v1.LinkView.expires_at:type_name -> google.protobuf.Timestamp
-	26, // 3: countersign.token.v1.LinkView.session_ends_at:type_name -> google.protobuf.Timestamp
-	26, // 4: countersign.token.v1.LinkView.grace_ends_at:type_name -> google.protobuf.Timestamp
+	27, // 1: countersign.token.v1.LinkView.status:type_name -> countersign.token.v1.LinkStatus
+	28, // 2: countersign.token.v1.LinkView.expires_at:type_name -> google.protobuf.Timestamp
+	28, // 3: countersign.token.v1.LinkView.session_ends_at:type_name -> google.protobuf.Timestamp
+	28, // 4: countersign.token.v1.LinkView.grace_ends_at:type_name -> google.protobuf.Timestamp
 	2,  // 5: countersign.token.v1.RedeemResponse.link:type_name -> countersign.token.v1.LinkView
 	2,  // 6: countersign.token.v1.GetSessionResponse.link:type_name -> countersign.token.v1.LinkView
 	2,  // 7: countersign.token.v1.ContinueResponse.link:type_name -> countersign.token.v1.LinkView
-	26, // 8: countersign.token.v1.MintResponse.expires_at:type_name -> google.protobuf.Timestamp
-	27, // 9: countersign.token.v1.AdmitSigningResponse.admission:type_name -> countersign.token.v1.Admission
+	28, // 8: countersign.token.v1.MintResponse.expires_at:type_name -> google.protobuf.Timestamp
+	29, // 9: countersign.token.v1.AdmitSigningResponse.admission:type_name -> countersign.token.v1.Admission
 	2,  // 10: countersign.token.v1.AdmitSigningResponse.link:type_name -> countersign.token.v1.LinkView
-	28, // 11: countersign.token.v1.GetLinkResponse.link:type_name -> countersign.token.v1.Link
-	29, // 12: countersign.token.v1.GetPersonResponse.person:type_name -> countersign.signing.v1.Person
-	30, // 13: countersign.token.v1.GetRequestResponse.request:type_name -> countersign.token.v1.Request
+	30, // 11: countersign.token.v1.GetLinkResponse.link:type_name -> countersign.token.v1.Link
+	31, // 12: countersign.token.v1.GetPersonResponse.person:type_name -> countersign.signing.v1.Person
+	32, // 13: countersign.token.v1.GetRequestResponse.request:type_name -> countersign.token.v1.Request
 	19, // 14: countersign.token.v1.GetRequestResponse.words:type_name -> countersign.token.v1.RequestWords
-	24, // 15: countersign.token.v1.RequestWords.metadata:type_name -> countersign.token.v1.RequestWords.MetadataEntry
+	26, // 15: countersign.token.v1.RequestWords.metadata:type_name -> countersign.token.v1.RequestWords.MetadataEntry
 	0,  // 16: countersign.token.v1.LinkService.Resolve:input_type -> countersign.token.v1.ResolveRequest
 	3,  // 17: countersign.token.v1.LinkService.Redeem:input_type -> countersign.token.v1.RedeemRequest
 	5,  // 18: countersign.token.v1.LinkService.GetSession:input_type -> countersign.token.v1.GetSessionRequest
@@ -1633,19 +1769,21 @@ var file_countersign_token_v1_service_proto_depIdxs = []int32{
 	17, // 24: countersign.token.v1.DirectoryService.GetRequest:input_type -> countersign.token.v1.GetRequestRequest
 	20, // 25: countersign.token.v1.DirectoryService.PutNote:input_type -> countersign.token.v1.PutNoteRequest
 	22, // 26: countersign.token.v1.DirectoryService.GetNote:input_type -> countersign.token.v1.GetNoteRequest
-	1,  // 27: countersign.token.v1.LinkService.Resolve:output_type -> countersign.token.v1.ResolveResponse
-	4,  // 28: countersign.token.v1.LinkService.Redeem:output_type -> countersign.token.v1.RedeemResponse
-	6,  // 29: countersign.token.v1.LinkService.GetSession:output_type -> countersign.token.v1.GetSessionResponse
-	8,  // 30: countersign.token.v1.LinkService.Continue:output_type -> countersign.token.v1.ContinueResponse
-	10, // 31: countersign.token.v1.LinkService.Mint:output_type -> countersign.token.v1.MintResponse
-	12, // 32: countersign.token.v1.LinkService.AdmitSigning:output_type -> countersign.token.v1.AdmitSigningResponse
-	14, // 33: countersign.token.v1.LinkService.GetLink:output_type -> countersign.token.v1.GetLinkResponse
-	16, // 34: countersign.token.v1.DirectoryService.GetPerson:output_type -> countersign.token.v1.GetPersonResponse
-	18, // 35: countersign.token.v1.DirectoryService.GetRequest:output_type -> countersign.token.v1.GetRequestResponse
-	21, // 36: countersign.token.v1.DirectoryService.PutNote:output_type -> countersign.token.v1.PutNoteResponse
-	23, // 37: countersign.token.v1.DirectoryService.GetNote:output_type -> countersign.token.v1.GetNoteResponse
-	27, // [27:38] is the sub-list for method output_type
-	16, // [16:27] is the sub-list for method input_type
+	24, // 27: countersign.token.v1.DirectoryService.GetDocumentKey:input_type -> countersign.token.v1.GetDocumentKeyRequest
+	1,  // 28: countersign.token.v1.LinkService.Resolve:output_type -> countersign.token.v1.ResolveResponse
+	4,  // 29: countersign.token.v1.LinkService.Redeem:output_type -> countersign.token.v1.RedeemResponse
+	6,  // 30: countersign.token.v1.LinkService.GetSession:output_type -> countersign.token.v1.GetSessionResponse
+	8,  // 31: countersign.token.v1.LinkService.Continue:output_type -> countersign.token.v1.ContinueResponse
+	10, // 32: countersign.token.v1.LinkService.Mint:output_type -> countersign.token.v1.MintResponse
+	12, // 33: countersign.token.v1.LinkService.AdmitSigning:output_type -> countersign.token.v1.AdmitSigningResponse
+	14, // 34: countersign.token.v1.LinkService.GetLink:output_type -> countersign.token.v1.GetLinkResponse
+	16, // 35: countersign.token.v1.DirectoryService.GetPerson:output_type -> countersign.token.v1.GetPersonResponse
+	18, // 36: countersign.token.v1.DirectoryService.GetRequest:output_type -> countersign.token.v1.GetRequestResponse
+	21, // 37: countersign.token.v1.DirectoryService.PutNote:output_type -> countersign.token.v1.PutNoteResponse
+	23, // 38: countersign.token.v1.DirectoryService.GetNote:output_type -> countersign.token.v1.GetNoteResponse
+	25, // 39: countersign.token.v1.DirectoryService.GetDocumentKey:output_type -> countersign.token.v1.GetDocumentKeyResponse
+	28, // [28:40] is the sub-list for method output_type
+	16, // [16:28] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -1663,7 +1801,7 @@ func file_countersign_token_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_token_v1_service_proto_rawDesc), len(file_countersign_token_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -367,10 +367,11 @@ var LinkService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	DirectoryService_GetPerson_FullMethodName  = "/countersign.token.v1.DirectoryService/GetPerson"
-	DirectoryService_GetRequest_FullMethodName = "/countersign.token.v1.DirectoryService/GetRequest"
-	DirectoryService_PutNote_FullMethodName    = "/countersign.token.v1.DirectoryService/PutNote"
-	DirectoryService_GetNote_FullMethodName    = "/countersign.token.v1.DirectoryService/GetNote"
+	DirectoryService_GetPerson_FullMethodName      = "/countersign.token.v1.DirectoryService/GetPerson"
+	DirectoryService_GetRequest_FullMethodName     = "/countersign.token.v1.DirectoryService/GetRequest"
+	DirectoryService_PutNote_FullMethodName        = "/countersign.token.v1.DirectoryService/PutNote"
+	DirectoryService_GetNote_FullMethodName        = "/countersign.token.v1.DirectoryService/GetNote"
+	DirectoryService_GetDocumentKey_FullMethodName = "/countersign.token.v1.DirectoryService/GetDocumentKey"
 )
 
 // DirectoryServiceClient is the client API for DirectoryService service.
@@ -387,6 +388,8 @@ type DirectoryServiceClient interface {
 	PutNote(ctx context.Context, in *PutNoteRequest, opts ...grpc.CallOption) (*PutNoteResponse, error)
 	// GetNote returns them.
 	GetNote(ctx context.Context, in *GetNoteRequest, opts ...grpc.CallOption) (*GetNoteResponse, error)
+	// GetDocumentKey returns the key of a request's documents, made when it is first asked for; REQUEST_ERASED when it is destroyed.
+	GetDocumentKey(ctx context.Context, in *GetDocumentKeyRequest, opts ...grpc.CallOption) (*GetDocumentKeyResponse, error)
 }
 
 type directoryServiceClient struct {
@@ -437,6 +440,16 @@ func (c *directoryServiceClient) GetNote(ctx context.Context, in *GetNoteRequest
 	return out, nil
 }
 
+func (c *directoryServiceClient) GetDocumentKey(ctx context.Context, in *GetDocumentKeyRequest, opts ...grpc.CallOption) (*GetDocumentKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetDocumentKeyResponse)
+	err := c.cc.Invoke(ctx, DirectoryService_GetDocumentKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DirectoryServiceServer is the server API for DirectoryService service.
 // All implementations must embed UnimplementedDirectoryServiceServer
 // for forward compatibility.
@@ -451,6 +464,8 @@ type DirectoryServiceServer interface {
 	PutNote(context.Context, *PutNoteRequest) (*PutNoteResponse, error)
 	// GetNote returns them.
 	GetNote(context.Context, *GetNoteRequest) (*GetNoteResponse, error)
+	// GetDocumentKey returns the key of a request's documents, made when it is first asked for; REQUEST_ERASED when it is destroyed.
+	GetDocumentKey(context.Context, *GetDocumentKeyRequest) (*GetDocumentKeyResponse, error)
 	mustEmbedUnimplementedDirectoryServiceServer()
 }
 
@@ -472,6 +487,9 @@ func (UnimplementedDirectoryServiceServer) PutNote(context.Context, *PutNoteRequ
 }
 func (UnimplementedDirectoryServiceServer) GetNote(context.Context, *GetNoteRequest) (*GetNoteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetNote not implemented")
+}
+func (UnimplementedDirectoryServiceServer) GetDocumentKey(context.Context, *GetDocumentKeyRequest) (*GetDocumentKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetDocumentKey not implemented")
 }
 func (UnimplementedDirectoryServiceServer) mustEmbedUnimplementedDirectoryServiceServer() {}
 func (UnimplementedDirectoryServiceServer) testEmbeddedByValue()                          {}
@@ -566,6 +584,24 @@ func _DirectoryService_GetNote_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DirectoryService_GetDocumentKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetDocumentKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DirectoryServiceServer).GetDocumentKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DirectoryService_GetDocumentKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DirectoryServiceServer).GetDocumentKey(ctx, req.(*GetDocumentKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DirectoryService_ServiceDesc is the grpc.ServiceDesc for DirectoryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -588,6 +624,10 @@ var DirectoryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetNote",
 			Handler:    _DirectoryService_GetNote_Handler,
+		},
+		{
+			MethodName: "GetDocumentKey",
+			Handler:    _DirectoryService_GetDocumentKey_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

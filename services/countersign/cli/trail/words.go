@@ -14,6 +14,7 @@ var phrases = map[string]string{ //nolint:gosec // words about tokens, no token 
 	"cs.request.cancelled":          "The request was cancelled.",
 	"cs.request.amended":            "The platform changed the request.",
 	"cs.request.expired":            "The deadline passed before everybody had signed.",
+	"cs.pii.erased":                 "What is personal was erased.",
 	"cs.token.request_cancel_begun": "It is looked at whether a signature is being made, before the request is ended.",
 
 	"cs.link.issued":         "Their turn to sign came.",

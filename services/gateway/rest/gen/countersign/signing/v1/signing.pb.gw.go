@@ -235,6 +235,51 @@ func local_request_SigningRequestService_Cancel_0(ctx context.Context, marshaler
 	return msg, metadata, err
 }
 
+func request_SigningRequestService_Erase_0(ctx context.Context, marshaler runtime.Marshaler, client extSigningv1.SigningRequestServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq extSigningv1.EraseRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "id")
+	}
+	protoReq.Id, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "id", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.Erase(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_SigningRequestService_Erase_0(ctx context.Context, marshaler runtime.Marshaler, server extSigningv1.SigningRequestServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq extSigningv1.EraseRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "id")
+	}
+	protoReq.Id, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "id", err)
+	}
+	msg, err := server.Erase(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_SigningRequestService_Amend_0(ctx context.Context, marshaler runtime.Marshaler, client extSigningv1.SigningRequestServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq extSigningv1.AmendRequest
@@ -569,6 +614,26 @@ func RegisterSigningRequestServiceHandlerServer(ctx context.Context, mux *runtim
 		}
 		forward_SigningRequestService_Cancel_0(annotatedContext, mux, outboundMarshaler, w, req, response_SigningRequestService_Cancel_0{resp.(*extSigningv1.CancelResponse)}, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_SigningRequestService_Erase_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/countersign.signing.v1.SigningRequestService/Erase", runtime.WithHTTPPathPattern("/v1/requests/{id}:erase"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_SigningRequestService_Erase_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_SigningRequestService_Erase_0(annotatedContext, mux, outboundMarshaler, w, req, response_SigningRequestService_Erase_0{resp.(*extSigningv1.EraseResponse)}, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPatch, pattern_SigningRequestService_Amend_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -774,6 +839,23 @@ func RegisterSigningRequestServiceHandlerClient(ctx context.Context, mux *runtim
 		}
 		forward_SigningRequestService_Cancel_0(annotatedContext, mux, outboundMarshaler, w, req, response_SigningRequestService_Cancel_0{resp.(*extSigningv1.CancelResponse)}, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_SigningRequestService_Erase_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/countersign.signing.v1.SigningRequestService/Erase", runtime.WithHTTPPathPattern("/v1/requests/{id}:erase"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_SigningRequestService_Erase_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_SigningRequestService_Erase_0(annotatedContext, mux, outboundMarshaler, w, req, response_SigningRequestService_Erase_0{resp.(*extSigningv1.EraseResponse)}, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPatch, pattern_SigningRequestService_Amend_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -872,6 +954,15 @@ func (m response_SigningRequestService_Cancel_0) XXX_ResponseBody() interface{} 
 	return response.Request
 }
 
+type response_SigningRequestService_Erase_0 struct {
+	*extSigningv1.EraseResponse
+}
+
+func (m response_SigningRequestService_Erase_0) XXX_ResponseBody() interface{} {
+	response := m.EraseResponse
+	return response.Request
+}
+
 type response_SigningRequestService_Amend_0 struct {
 	*extSigningv1.AmendResponse
 }
@@ -905,6 +996,7 @@ var (
 	pattern_SigningRequestService_List_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "requests"}, ""))
 	pattern_SigningRequestService_ListEvents_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "events"}, ""))
 	pattern_SigningRequestService_Cancel_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "requests", "id"}, "cancel"))
+	pattern_SigningRequestService_Erase_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "requests", "id"}, "erase"))
 	pattern_SigningRequestService_Amend_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "requests", "id"}, ""))
 	pattern_SigningRequestService_ReissueLink_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3, 1, 0, 4, 1, 5, 4}, []string{"v1", "requests", "id", "signers", "signer"}, "reissue"))
 	pattern_SigningRequestService_RevokeLink_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3, 1, 0, 4, 1, 5, 4}, []string{"v1", "requests", "id", "signers", "signer"}, "revoke"))
@@ -917,6 +1009,7 @@ var (
 	forward_SigningRequestService_List_0        = runtime.ForwardResponseMessage
 	forward_SigningRequestService_ListEvents_0  = runtime.ForwardResponseMessage
 	forward_SigningRequestService_Cancel_0      = runtime.ForwardResponseMessage
+	forward_SigningRequestService_Erase_0       = runtime.ForwardResponseMessage
 	forward_SigningRequestService_Amend_0       = runtime.ForwardResponseMessage
 	forward_SigningRequestService_ReissueLink_0 = runtime.ForwardResponseMessage
 	forward_SigningRequestService_RevokeLink_0  = runtime.ForwardResponseMessage
