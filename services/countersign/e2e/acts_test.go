@@ -37,7 +37,10 @@ var (
 	}
 	cancel = act{
 		signingv1.SigningRequestService_Cancel_FullMethodName, &signingv1.CancelRequest{}, &signingv1.CancelResponse{}, http.MethodPost, "/v1/requests/{id}:cancel",
-		"countersign.signing.v1.CancelRequest", nil,
+		"countersign.signing.v1.CancelRequest", func(m object) []string { return typedFlags(m, "cancel", fmt.Sprint(m["id"])) },
+	}
+	erase = act{
+		signingv1.SigningRequestService_Erase_FullMethodName, &signingv1.EraseRequest{}, &signingv1.EraseResponse{}, http.MethodPost, "/v1/requests/{id}:erase", "", typedErase,
 	}
 	reissue = act{
 		signingv1.SigningRequestService_ReissueLink_FullMethodName, &signingv1.ReissueLinkRequest{}, &signingv1.ReissueLinkResponse{},
@@ -84,6 +87,23 @@ func typedAmend(m object) []string {
 		}
 	}
 	return args
+}
+
+// typedFlags adds the other fields of a message to a command, as flags of the same names.
+func typedFlags(m object, command ...string) []string {
+	for name, value := range m {
+		if name != "id" {
+			command = append(command, "--"+strings.ReplaceAll(name, "_", "-")+"="+fmt.Sprint(value))
+		}
+	}
+	return command
+}
+
+func typedErase(m object) []string {
+	if len(fmt.Sprint(m["signer"])) > 64 {
+		return nil // no signer of the request is called so: it is not even asked
+	}
+	return typedFlags(m, "erase", fmt.Sprint(m["id"]), "--yes")
 }
 
 func typedLink(what string) func(m object) []string {
@@ -179,6 +199,16 @@ func badActs(going, closed string) []badAct {
 		add(a, "no such signer", object{"id": going, "signer": "9"}, "SIGNER_UNKNOWN")
 		add(a, "a signer who waits", object{"id": going, "signer": "2"}, "LINK_NOT_YET")
 		add(a, "a link that has ended", object{"id": closed, "signer": "1"}, "LINK_CANCELLED")
+	}
+	add(erase, "no such request", object{"id": unknown}, "REQUEST_UNKNOWN")
+	add(erase, "an id that is none", object{"id": "nope"}, invalid, "id")
+	add(erase, "a request that goes on", object{"id": going}, "REQUEST_OPEN")
+	add(erase, "a signer of a request that goes on", object{"id": going, "signer": "1"}, "REQUEST_OPEN")
+	add(erase, "no such signer", object{"id": closed, "signer": "9"}, "SIGNER_UNKNOWN")
+	add(erase, "a long name for a signer", object{"id": closed, "signer": strings.Repeat("s", 65)}, invalid, "signer")
+	add(erase, "a long key", object{"id": closed, "idempotency_key": strings.Repeat("k", 129)}, invalid, "idempotency_key")
+	for _, basis := range []string{"Ada asked for it", "a\u0000b", "a\u202eb", strings.Repeat("b", 65)} {
+		add(erase, fmt.Sprintf("the basis %.10q", basis), object{"id": closed, "basis": basis}, invalid, "basis")
 	}
 	for field, value := range map[string]any{"lifetime": "0s", "reissue_window": "0s", "assurance": 5} {
 		add(setProfile, fmt.Sprint(field, " ", value), object{"name": "mine", field: value}, invalid, field)
