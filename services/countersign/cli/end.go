@@ -143,13 +143,13 @@ func is(s *signingv1.SignerView, signer string) bool {
 	return s.GetId() == signer || fmt.Sprint(s.GetPosition()) == signer
 }
 
-// erased stands where a name was.
-const erased = "(erased)"
+// orErased is a name or other words; what stands in their place once they were erased.
+func orErased(words string, at *timestamppb.Timestamp) string {
+	if at != nil {
+		return "(erased)"
+	}
+	return words
+}
 
 // titleOf is what a request is called.
-func titleOf(r *signingv1.RequestView) string {
-	if r.GetErasedAt() != nil {
-		return erased
-	}
-	return r.GetTitle()
-}
+func titleOf(r *signingv1.RequestView) string { return orErased(r.GetTitle(), r.GetErasedAt()) }

@@ -58,7 +58,7 @@ func (c *ShowCmd) tell(io *IO, r *signingv1.RequestView, events []*signingv1.Eve
 	io.print("%s\n\n", clean(titleOf(r)))
 	rows := [][]string{
 		{"request", r.GetId()},
-		{"reference", r.GetReference()},
+		{"reference", orErased(r.GetReference(), r.GetErasedAt())},
 		{"status", requestStatus(r.GetStatus())},
 		{"profile", r.GetProfile()},
 		{"accepted", io.instant(r.GetAcceptedAt())},
@@ -83,7 +83,7 @@ func (c *ShowCmd) tell(io *IO, r *signingv1.RequestView, events []*signingv1.Eve
 	io.table("  ", rows)
 	io.print("\nDocuments\n")
 	for _, d := range r.GetDocuments() {
-		io.print("  %s, %s\n", clean(d.GetName()), count(int(d.GetPages()), "page", "pages"))
+		io.print("  %s, %s\n", clean(orErased(d.GetName(), r.GetErasedAt())), count(int(d.GetPages()), "page", "pages"))
 		rows := [][]string{{"as shown", "sha256 " + d.GetPresentedSha256()}}
 		if d.GetSignedSha256() != "" {
 			rows = append(rows, []string{"as signed", "sha256 " + d.GetSignedSha256()})
@@ -111,10 +111,7 @@ func signerTable(io *IO, r *signingv1.RequestView) [][]string {
 		if s.GetGeneration() > 0 {
 			generation, expires = fmt.Sprint(s.GetGeneration()), io.instant(s.GetExpiresAt())
 		}
-		name := s.GetName()
-		if s.GetErasedAt() != nil {
-			name = erased
-		}
+		name := orErased(s.GetName(), s.GetErasedAt())
 		rows = append(rows, []string{fmt.Sprint(s.GetPosition()), fmt.Sprint(s.GetGroup()), name, s.GetEmail(), state, s.GetId(), generation, expires})
 	}
 	return rows

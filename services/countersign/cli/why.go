@@ -60,8 +60,9 @@ func tellReasons(io *IO, r *signingv1.RequestView, reasons trail.Reasons) {
 		io.print(", waiting for %d", waited)
 	}
 	io.print("\n")
-	for _, s := range reasons.Signers {
-		io.print("\n%d  %s <%s>: %s\n", s.Position, clean(s.Name), clean(s.Email), clean(s.Reason))
+	for i, s := range reasons.Signers {
+		who := orErased(fmt.Sprintf("%s <%s>", s.Name, s.Email), r.GetSigners()[i].GetErasedAt())
+		io.print("\n%d  %s: %s\n", s.Position, clean(who), clean(s.Reason))
 		io.table("   ", whyRows(io, s))
 	}
 }
