@@ -197,7 +197,14 @@ func (echo) FullDuplexCall(s grpc.BidiStreamingServer[testgrpc.StreamingOutputCa
 
 func serve(t *testing.T, a auth.Authenticator) *grpc.ClientConn {
 	t.Helper()
-	server := grpc.NewServer(grpc.UnaryInterceptor(auth.UnaryServer(a)), grpc.StreamInterceptor(auth.StreamServer(a)))
+	enter := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		ctx, err := auth.Enter(ctx, a, info.FullMethod)
+		if err != nil {
+			return nil, err
+		}
+		return next(ctx, req)
+	}
+	server := grpc.NewServer(grpc.UnaryInterceptor(enter), grpc.StreamInterceptor(auth.StreamServer(a)))
 	testgrpc.RegisterTestServiceServer(server, echo{})
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	lis, err := net.Listen("tcp", "127.0.0.1:0")

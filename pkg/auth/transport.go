@@ -17,23 +17,24 @@ import (
 	"countersign.dev/pkg/failure"
 )
 
-// UnaryServer puts the caller into the context of every call, and refuses with failure.Unauthenticated where there is none.
+// Enter puts the caller of a gRPC method into the context, and refuses with failure.Unauthenticated where there is none.
 // Health checks are asked by who has no credentials, and answered without.
-func UnaryServer(a Authenticator) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		ctx, err := enter(ctx, a, info.FullMethod)
-		if err != nil {
-			return nil, err
-		}
-		return next(ctx, req)
+func Enter(ctx context.Context, a Authenticator, method string) (context.Context, error) {
+	if strings.HasPrefix(method, "/grpc.health.v1.Health/") {
+		return ctx, nil
 	}
+	c, err := identify(ctx, a, grpcEvidence(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return With(ctx, c), nil
 }
 
-// StreamServer is UnaryServer for streams. A platform whose credentials are no longer good, such as a key that was taken out, loses its
+// StreamServer is Enter for streams. A platform whose credentials are no longer good, such as a key that was taken out, loses its
 // streams within seconds: their context ends.
 func StreamServer(a Authenticator) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		ctx, err := enter(ss.Context(), a, info.FullMethod)
+		ctx, err := Enter(ss.Context(), a, info.FullMethod)
 		if err != nil {
 			return err
 		}
@@ -78,17 +79,6 @@ type stream struct {
 
 func (s *stream) Context() context.Context { return s.ctx }
 
-func enter(ctx context.Context, a Authenticator, method string) (context.Context, error) {
-	if strings.HasPrefix(method, "/grpc.health.v1.Health/") {
-		return ctx, nil
-	}
-	c, err := identify(ctx, a, grpcEvidence(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return With(ctx, c), nil
-}
-
 // identify never lets nobody through, whatever the authenticator returns.
 func identify(ctx context.Context, a Authenticator, e Evidence) (Caller, error) {
 	if a == nil {
@@ -110,11 +100,14 @@ func grpcEvidence(ctx context.Context) Evidence {
 	if p, ok := peer.FromContext(ctx); ok {
 		e.Peer, e.Local = p.Addr, p.LocalAddr
 		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
-			e.TLS = &info.State
+			state := info.State
+			e.TLS = &state
 		}
 	}
-	e.Authorization, e.Host = one(ctx, "authorization"), one(ctx, ":authority")
-	e.Proxied = len(metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")) > 0 || len(metadata.ValueFromIncomingContext(ctx, "forwarded")) > 0
+	if _, memory := e.Peer.(Addr); !memory { // who dials over memory is known by that
+		e.Authorization, e.Host = one(ctx, "authorization"), one(ctx, ":authority")
+		e.Proxied = len(metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")) > 0 || len(metadata.ValueFromIncomingContext(ctx, "forwarded")) > 0
+	}
 	if kind := one(ctx, behalfKind); kind != "" {
 		e.behalf = map[string]string{behalfKind: kind}
 		for _, key := range []string{behalfID, behalfTenant, behalfScopes} {
@@ -132,7 +125,7 @@ func one(ctx context.Context, key string) string {
 	return ""
 }
 
-// HTTP is UnaryServer for HTTP handlers (Authorization: Bearer). refuse writes the answer to a caller who is not let in;
+// HTTP is Enter for HTTP handlers (Authorization: Bearer). refuse writes the answer to a caller who is not let in;
 // nil writes a problem of RFC 9457.
 func HTTP(a Authenticator, refuse func(http.ResponseWriter, *http.Request, error), next http.Handler) http.Handler {
 	if refuse == nil {

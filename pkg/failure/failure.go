@@ -88,6 +88,9 @@ func (e *Error) GRPCStatus() *status.Status {
 
 // From finds the failure in err: one of ours, or one that came back from a gRPC call. It returns nil for an accident.
 func From(err error) *Error {
+	if err == nil {
+		return nil
+	}
 	var own *Error
 	if errors.As(err, &own) {
 		return own

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -56,10 +58,10 @@ func Dial(target string, o DialOptions) (*grpc.ClientConn, error) {
 	if o.Token != nil && !o.overMemory(target) {
 		transport = append(transport, grpc.WithPerRPCCredentials(bearer{o.Token}))
 	}
+	c := &caller{deadline: o.Deadline, onBehalf: o.OnBehalf, tracer: o.Telemetry.Tracer(scope)}
 	options := append(transport,
-		grpc.WithStatsHandler(clientTracing(o.Telemetry)),
-		grpc.WithChainUnaryInterceptor(o.unary),
-		grpc.WithChainStreamInterceptor(o.stream),
+		grpc.WithUnaryInterceptor(c.unary),
+		grpc.WithStreamInterceptor(c.stream),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithDefaultServiceConfig(serviceConfig(o.Retry)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
@@ -124,25 +126,35 @@ func (o DialOptions) overMemory(target string) bool {
 	return !ok || p.address == ""
 }
 
-func (o DialOptions) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// caller makes the calls of a connection.
+type caller struct {
+	deadline time.Duration
+	onBehalf bool
+	tracer   trace.Tracer
+}
+
+func (c *caller) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if _, set := ctx.Deadline(); !set {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.Deadline)
+		ctx, cancel = context.WithTimeout(ctx, c.deadline)
 		defer cancel()
 	}
-	return next(o.outgoing(ctx), method, req, reply, cc, opts...)
+	ctx, more := c.outgoing(ctx, method)
+	return next(ctx, method, req, reply, cc, append(slices.Clip(opts), more...)...)
 }
 
 // stream sets no deadline: the server has one for it.
-func (o DialOptions) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return next(o.outgoing(ctx), desc, cc, method, opts...)
+func (c *caller) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, more := c.outgoing(ctx, method)
+	return next(ctx, desc, cc, method, append(slices.Clip(opts), more...)...)
 }
 
-func (o DialOptions) outgoing(ctx context.Context) context.Context {
-	if o.OnBehalf {
-		return auth.Outgoing(ctx)
+// outgoing puts into a call's metadata for whom it is made, and of which story it is a part.
+func (c *caller) outgoing(ctx context.Context, method string) (context.Context, []grpc.CallOption) {
+	if c.onBehalf {
+		ctx = auth.Outgoing(ctx)
 	}
-	return ctx
+	return traceOutgoing(ctx, c.tracer, method)
 }
 
 // bearer sends a token; over plain text too, which transport allows on loopback and where told to.

@@ -21,22 +21,60 @@ import (
 // errDraining is why the context of a stream ends when the server stops.
 var errDraining = errors.New("rpc: the server is stopping")
 
-func (e *edge) recoverUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+// unary is what stands around every call that is answered once: one function of each, since a chain of interceptors makes each of its
+// links anew for every call.
+func (e *edge) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	ctx, call := e.tracing.begin(ctx, info.FullMethod)
 	defer func() {
 		if p := recover(); p != nil {
 			resp, err = nil, e.panicked(ctx, info.FullMethod, p)
 		}
+		e.tracing.end(ctx, call, err)
 	}()
+	ctx = withStory(ctx, req) // so that the line about a failure names the request
+	if resp, err = e.inTime(ctx, req, info.FullMethod, next); err != nil {
+		return nil, e.toStatus(ctx, info.FullMethod, err)
+	}
+	return resp, nil
+}
+
+func (e *edge) inTime(ctx context.Context, req any, method string, next grpc.UnaryHandler) (any, error) {
+	if _, set := ctx.Deadline(); !set {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, e.options.Deadline)
+		defer cancel()
+	}
+	resp, err := e.admitted(ctx, req, method, next)
+	return resp, whyLate(ctx, err)
+}
+
+// admitted asks who calls, what may be called, and whether the message is valid, before it answers.
+func (e *edge) admitted(ctx context.Context, req any, method string, next grpc.UnaryHandler) (any, error) {
+	ctx, err := auth.Enter(ctx, e.options.Auth, method)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.admit(ctx, method); err != nil {
+		return nil, err
+	}
+	ctx = withStory(ctx, req)
+	if m, ok := req.(proto.Message); ok {
+		if err := e.validator.Validate(m); err != nil {
+			return nil, err
+		}
+	}
 	return next(ctx, req)
 }
 
-func (e *edge) recoverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+func (e *edge) followStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	ctx, call := e.tracing.begin(ss.Context(), info.FullMethod)
 	defer func() {
 		if p := recover(); p != nil {
-			err = e.panicked(ss.Context(), info.FullMethod, p)
+			err = e.panicked(ctx, info.FullMethod, p)
 		}
+		e.tracing.end(ctx, call, err)
 	}()
-	return next(srv, ss)
+	return next(srv, &stream{ServerStream: ss, ctx: ctx})
 }
 
 func (e *edge) panicked(ctx context.Context, method string, p any) error {
@@ -44,30 +82,11 @@ func (e *edge) panicked(ctx context.Context, method string, p any) error {
 	return failure.Internal.GRPCStatus().Err()
 }
 
-func (e *edge) mapUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	ctx = withStory(ctx, req) // so that the line about a failure names the request
-	resp, err := next(ctx, req)
-	if err != nil {
-		return nil, e.toStatus(ctx, info.FullMethod, err)
-	}
-	return resp, nil
-}
-
 func (e *edge) mapStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if err := next(srv, ss); err != nil {
 		return e.toStatus(ss.Context(), info.FullMethod, err)
 	}
 	return nil
-}
-
-func (e *edge) deadlineUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if _, set := ctx.Deadline(); !set {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, e.options.Deadline)
-		defer cancel()
-	}
-	resp, err := next(ctx, req)
-	return resp, inTime(ctx, err)
 }
 
 func (e *edge) deadlineStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
@@ -79,11 +98,11 @@ func (e *edge) deadlineStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServe
 		ctx, stop = context.WithTimeout(ctx, e.options.StreamDeadline)
 		defer stop()
 	}
-	return inTime(ctx, next(srv, &stream{ServerStream: ss, ctx: ctx}))
+	return whyLate(ctx, next(srv, &stream{ServerStream: ss, ctx: ctx}))
 }
 
-// inTime says of an error that came of a context which has ended why it ended. What a handler decided before stands.
-func inTime(ctx context.Context, err error) error {
+// whyLate says of an error that came of a context which has ended why it ended. What a handler decided before stands.
+func whyLate(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || failure.From(err) != nil {
 		return err
 	}
@@ -91,20 +110,6 @@ func inTime(ctx context.Context, err error) error {
 		return failure.Unavailable
 	}
 	return &timing{ctx.Err()}
-}
-
-// admitUnary runs once it is known who calls: what may be called, that the message is valid, and whose story it is.
-func (e *edge) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := e.admit(ctx, info.FullMethod); err != nil {
-		return nil, err
-	}
-	ctx = withStory(ctx, req)
-	if m, ok := req.(proto.Message); ok {
-		if err := e.validator.Validate(m); err != nil {
-			return nil, err
-		}
-	}
-	return next(ctx, req)
 }
 
 func (e *edge) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {

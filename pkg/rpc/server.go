@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -69,7 +68,6 @@ type Server struct {
 	Health *health.Server // set a service's own status; the empty name is the whole server, serving from the start
 
 	drain      time.Duration
-	methods    func() map[string]bool
 	cutStreams context.CancelCauseFunc
 }
 
@@ -88,16 +86,15 @@ func NewServer(o Options) (*Server, error) {
 	}
 	streams, cut := context.WithCancelCause(context.Background())
 	s := &Server{Health: health.NewServer(), drain: o.Drain, cutStreams: cut}
-	s.methods = sync.OnceValue(s.registered)
-	e := &edge{options: o, log: o.Telemetry.Log, validator: validator, draining: streams}
-	traced, err := serverTracing(o.Telemetry, o.Public, s.worthTracing)
+	traced, err := newTracing(o.Telemetry, o.Public)
 	if err != nil {
 		return nil, fmt.Errorf("rpc: make the durations of calls: %w", err)
 	}
+	e := &edge{options: o, log: o.Telemetry.Log, tracing: traced, validator: validator, draining: streams}
 	options := []grpc.ServerOption{
-		grpc.StatsHandler(traced), grpc.NumStreamWorkers(workers),
-		grpc.ChainUnaryInterceptor(e.recoverUnary, e.mapUnary, e.deadlineUnary, auth.UnaryServer(o.Auth), e.admitUnary),
-		grpc.ChainStreamInterceptor(e.recoverStream, e.mapStream, e.deadlineStream, auth.StreamServer(o.Auth), e.admitStream),
+		grpc.NumStreamWorkers(workers),
+		grpc.UnaryInterceptor(e.unary),
+		grpc.ChainStreamInterceptor(e.followStream, e.mapStream, e.deadlineStream, auth.StreamServer(o.Auth), e.admitStream),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(1024), grpc.ConnectionTimeout(10 * time.Second), grpc.MaxHeaderListSize(16 << 10),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
@@ -164,27 +161,11 @@ func (s *Server) stop() {
 	s.cutStreams(errDraining)
 }
 
-// worthTracing keeps out probes, which come every second and tell nothing, and methods we do not have: their names come
-// from strangers, and gRPC does not end what it began to trace of them.
-func (s *Server) worthTracing(method string) bool { return s.methods()[method] }
-
-func (s *Server) registered() map[string]bool {
-	known := map[string]bool{}
-	for service, info := range s.GetServiceInfo() {
-		if service == healthv1.Health_ServiceDesc.ServiceName {
-			continue
-		}
-		for _, m := range info.Methods {
-			known["/"+service+"/"+m.Name] = true
-		}
-	}
-	return known
-}
-
 // edge holds what the interceptors need.
 type edge struct {
 	options   Options
 	log       *slog.Logger
+	tracing   *tracing
 	validator *Validator
 	draining  context.Context //nolint:containedctx // ends with the server, not with a call
 }

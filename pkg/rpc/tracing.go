@@ -2,35 +2,46 @@ package rpc
 
 import (
 	"context"
+	"net"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
-	// otelgrpc's stats handlers see every call, streams and failures before a handler included.
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	rpccode "google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"countersign.dev/pkg/clock"
 	"countersign.dev/pkg/telemetry"
 )
+
+// scope names who made spans and measurements.
+const scope = "countersign.dev/pkg/rpc"
 
 // durationBounds are the buckets of the call durations in seconds, as OpenTelemetry's conventions advise for rpc.server.call.duration.
 var durationBounds = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
 
-// tracing makes the spans of calls with otelgrpc, and measures how long calls take.
+// tracing makes the spans of a server's calls by OpenTelemetry's conventions, and measures how long they take.
 //
-// A call whose story is not recorded only carries its trace context on: the spans that nobody would keep take a sixth of a short call
-// (docs/performance.md), and otelgrpc makes the labels of its durations anew for every one.
+// It works in interceptors: for a stats handler gRPC copies the headers of every call and makes an object of each of its phases, also of
+// calls that nobody records (docs/performance.md). What gRPC answers by itself, before an interceptor, is therefore neither traced nor
+// measured: a method that we do not have, and a message that is too large or cannot be read. A call whose story is not recorded only
+// carries its trace context on.
 type tracing struct {
-	spans    stats.Handler
-	known    func(method string) bool // nil = every method
-	public   bool                     // the caller's trace is linked to, not continued: whether to record is decided here
-	duration metric.Float64Histogram  // nil for a client: the server measures the call
-	labels   sync.Map                 // labelKey → metric.MeasurementOption
+	tracer   trace.Tracer
+	public   bool // the caller's trace is linked to, not continued: whether to record is decided here
+	elapsed  func() time.Duration
+	duration metric.Float64Histogram
+	labels   sync.Map // labelKey → []metric.RecordOption
 }
 
 // labelKey names a series of the durations.
@@ -39,93 +50,123 @@ type labelKey struct {
 	code   codes.Code
 }
 
-// tracedCall is what tracing knows of a running call.
+func newTracing(t *telemetry.Telemetry, public bool) (*tracing, error) {
+	duration, err := t.Meter(scope).Float64Histogram("rpc.server.call.duration",
+		metric.WithUnit("s"), metric.WithDescription("how long calls took to be answered"), metric.WithExplicitBucketBoundaries(durationBounds...))
+	return &tracing{tracer: t.Tracer(scope), public: public, elapsed: clock.Stopwatch(), duration: duration}, err
+}
+
+// tracedCall is a call that is being answered.
 type tracedCall struct {
 	method string
-	spans  bool
+	began  time.Duration
+	span   trace.Span // nil where the story is not recorded
 }
 
-type tracedCallKey struct{}
-
-// serverTracing traces what a server answers: the methods that it has, all but probes.
-func serverTracing(t *telemetry.Telemetry, public bool, known func(method string) bool) (stats.Handler, error) {
-	options := spanOptions(t)
-	if public {
-		options = append(options, otelgrpc.WithPublicEndpoint())
+// begin returns the context in which a call is answered. Probes, which come every second and tell nothing, have no trace.
+func (t *tracing) begin(ctx context.Context, method string) (context.Context, tracedCall) {
+	if isProbe(method) {
+		return ctx, tracedCall{}
 	}
-	duration, err := t.Meters.Meter("countersign.dev/pkg/rpc").Float64Histogram("rpc.server.call.duration",
-		metric.WithUnit("s"), metric.WithDescription("how long calls took to be answered"), metric.WithExplicitBucketBoundaries(durationBounds...))
-	return &tracing{spans: otelgrpc.NewServerHandler(options...), known: known, public: public, duration: duration}, err
+	call := tracedCall{method: method, began: t.elapsed()}
+	ctx = telemetry.Propagator().Extract(ctx, incoming{ctx})
+	parent := trace.SpanContextFromContext(ctx)
+	if !t.public && parent.IsValid() && !parent.IsSampled() {
+		return ctx, call
+	}
+	options := spanOptions(method, trace.SpanKindServer)
+	if t.public {
+		options = append(options, trace.WithNewRoot())
+		if parent.IsRemote() {
+			options = append(options, trace.WithLinks(trace.Link{SpanContext: parent}))
+		}
+	}
+	ctx, call.span = t.tracer.Start(ctx, method[1:], options...) //nolint:spancheck // end ends it
+	if p, ok := peer.FromContext(ctx); ok {
+		call.span.SetAttributes(serverAddress(p.LocalAddr)...)
+	}
+	return ctx, call
 }
 
-// clientTracing traces what a client asks.
-func clientTracing(t *telemetry.Telemetry) stats.Handler {
-	return &tracing{spans: otelgrpc.NewClientHandler(spanOptions(t)...)}
-}
-
-func spanOptions(t *telemetry.Telemetry) []otelgrpc.Option {
-	return []otelgrpc.Option{
-		otelgrpc.WithTracerProvider(t.Tracers), otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
-		otelgrpc.WithPropagators(telemetry.Propagator()),
-	}
-}
-
-// TagRPC begins a call.
-func (t *tracing) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
-	if t.known != nil && !t.known(info.FullMethodName) {
-		return ctx
-	}
-	call := &tracedCall{method: info.FullMethodName}
-	ctx = context.WithValue(ctx, tracedCallKey{}, call)
-	story, client := ctx, t.duration == nil
-	if !client {
-		story = telemetry.Propagator().Extract(ctx, incoming{ctx})
-	}
-	parent := trace.SpanContextFromContext(story)
-	switch {
-	case t.public || !parent.IsValid() || parent.IsSampled():
-		call.spans = true
-		return t.spans.TagRPC(ctx, info)
-	case client:
-		out := &outgoing{ctx}
-		telemetry.Propagator().Inject(ctx, out)
-		return out.ctx
-	default:
-		return story
-	}
-}
-
-// HandleRPC follows a call to its end.
-func (t *tracing) HandleRPC(ctx context.Context, event stats.RPCStats) {
-	call, ok := ctx.Value(tracedCallKey{}).(*tracedCall)
-	if !ok {
+// end says how a call was answered.
+func (t *tracing) end(ctx context.Context, call tracedCall, err error) {
+	if call.method == "" {
 		return
 	}
-	if call.spans {
-		t.spans.HandleRPC(ctx, event)
+	if call.span != nil {
+		endSpan(call.span, err, serverFailed(status.Code(err)))
 	}
-	if end, ok := event.(*stats.End); ok && t.duration != nil {
-		t.duration.Record(ctx, end.EndTime.Sub(end.BeginTime).Seconds(), t.label(call.method, status.Code(end.Error)))
-	}
+	t.duration.Record(ctx, (t.elapsed() - call.began).Seconds(), t.label(call.method, status.Code(err))...)
 }
-
-// TagConn leaves connections alone.
-func (t *tracing) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-// HandleConn leaves connections alone.
-func (t *tracing) HandleConn(context.Context, stats.ConnStats) {}
 
 // label returns the labels of a series, made once.
-func (t *tracing) label(method string, code codes.Code) metric.MeasurementOption {
+func (t *tracing) label(method string, code codes.Code) []metric.RecordOption {
 	key := labelKey{method, code}
-	if made, ok := t.labels.Load(key); ok {
-		return made.(metric.MeasurementOption) //nolint:errcheck,forcetypeassert // nothing else is stored
+	made, ok := t.labels.Load(key)
+	if !ok {
+		set := attribute.NewSet(semconv.RPCSystemNameGRPC, semconv.RPCMethod(method[1:]), semconv.RPCResponseStatusCode(code.String()))
+		made, _ = t.labels.LoadOrStore(key, []metric.RecordOption{metric.WithAttributeSet(set)})
 	}
-	set := attribute.NewSet(attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", method[1:]),
-		attribute.String("rpc.response.status_code", code.String()))
-	made, _ := t.labels.LoadOrStore(key, metric.WithAttributeSet(set))
-	return made.(metric.MeasurementOption) //nolint:errcheck,forcetypeassert // as above
+	return made.([]metric.RecordOption) //nolint:errcheck,forcetypeassert // nothing else is stored
 }
+
+// traceOutgoing returns the context in which to make a call, with its trace context in the metadata, and the options that end its span;
+// none where the story is not recorded.
+func traceOutgoing(ctx context.Context, tracer trace.Tracer, method string) (context.Context, []grpc.CallOption) {
+	var options []grpc.CallOption
+	if story := trace.SpanContextFromContext(ctx); !story.IsValid() || story.IsSampled() {
+		var span trace.Span
+		ctx, span = tracer.Start(ctx, method[1:], spanOptions(method, trace.SpanKindClient)...)
+		server := &peer.Peer{}
+		options = []grpc.CallOption{grpc.Peer(server), grpc.OnFinish(func(err error) {
+			span.SetAttributes(serverAddress(server.Addr)...)
+			endSpan(span, err, err != nil)
+		})}
+	}
+	out := &outgoing{ctx}
+	telemetry.Propagator().Inject(ctx, out)
+	return out.ctx, options
+}
+
+func spanOptions(method string, kind trace.SpanKind) []trace.SpanStartOption {
+	return []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(semconv.RPCSystemNameGRPC, semconv.RPCMethod(method[1:]))}
+}
+
+func serverAddress(a net.Addr) []attribute.KeyValue {
+	if a == nil {
+		return nil // nobody was reached
+	}
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return []attribute.KeyValue{semconv.ServerAddress(a.String())}
+	}
+	at := []attribute.KeyValue{semconv.ServerAddress(host)}
+	if n, err := strconv.Atoi(port); err == nil {
+		at = append(at, semconv.ServerPort(n))
+	}
+	return at
+}
+
+func endSpan(span trace.Span, err error, failed bool) {
+	st := status.Convert(err)
+	if failed {
+		span.SetStatus(otelcodes.Error, st.Message())
+	}
+	span.SetAttributes(semconv.RPCResponseStatusCode(rpccode.Code(st.Code()).String()))
+	span.End()
+}
+
+// serverFailed tells which answers are the server's fault, by OpenTelemetry's conventions.
+func serverFailed(code codes.Code) bool {
+	switch code {
+	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		return true
+	default:
+		return false
+	}
+}
+
+func isProbe(method string) bool { return strings.HasPrefix(method, "/grpc.health.") }
 
 // incoming reads the trace context of a call without copying its metadata.
 type incoming struct{ ctx context.Context } //nolint:containedctx // a carrier lives as long as one Extract

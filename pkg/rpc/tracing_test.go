@@ -2,19 +2,25 @@ package rpc_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"maps"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
 
 	"countersign.dev/pkg/auth"
+	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/telemetry"
 	"countersign.dev/pkg/telemetry/telemetrytest"
@@ -65,6 +71,73 @@ func TestACallIsOneStory(t *testing.T) {
 			for _, sp := range spans {
 				if sp.Service == "server" && (sp.Attr("countersign.tenant") != "acme" || (sp.ParentID == "") != public) {
 					t.Errorf("server span %+v", sp)
+				}
+			}
+		})
+	}
+}
+
+// TestWhatSpansTell pins what a recorded call leaves behind on both sides: OpenTelemetry's conventions for rpc, and a failed span where
+// they want one.
+func TestWhatSpansTell(t *testing.T) {
+	t.Parallel()
+	const unary, streamed = "grpc.testing.TestService/UnaryCall", "grpc.testing.TestService/StreamingOutputCall"
+	for name, tt := range map[string]struct {
+		method         string
+		err            error
+		code           string
+		client, server bool // failed
+	}{
+		"a call":              {unary, nil, "OK", false, false},
+		"a refusal":           {unary, failure.LinkExpired, "FAILED_PRECONDITION", true, false},
+		"an accident":         {unary, errors.New("boom"), "INTERNAL", true, true},
+		"a stream":            {streamed, nil, "OK", false, false},
+		"a refused stream":    {streamed, failure.LinkExpired, "FAILED_PRECONDITION", true, false},
+		"a stream's accident": {streamed, errors.New("boom"), "INTERNAL", true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sink := telemetrytest.NewSink(t)
+			server, client := traced(t, "server", sink), traced(t, "client", sink)
+			w := start(t, service{
+				unary: func(context.Context, *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+					return &testgrpc.SimpleResponse{}, tt.err
+				},
+				stream: func(grpc.ServerStreamingServer[testgrpc.StreamingOutputCallResponse]) error { return tt.err },
+			}, func(o *rpc.Options) { o.Telemetry, o.Auth = server, auth.Loopback() })
+			conn, err := rpc.Dial(w.address, rpc.DialOptions{Telemetry: client})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if tt.method == unary {
+				_, _ = testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{})
+			} else if s, err := testgrpc.NewTestServiceClient(conn).StreamingOutputCall(t.Context(), &testgrpc.StreamingOutputCallRequest{}); err != nil {
+				t.Fatal(err)
+			} else if _, err := s.Recv(); err == nil {
+				t.Fatal("a message that nobody sent")
+			}
+			w.stop()
+			for _, tel := range []*telemetry.Telemetry{server, client} {
+				if err := tel.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			host, port, _ := net.SplitHostPort(w.address)
+			want := map[string]string{
+				"rpc.system.name": "grpc", "rpc.method": tt.method, "rpc.response.status_code": tt.code, "server.address": host, "server.port": port,
+			}
+			kinds := map[string]tracev1.Span_SpanKind{"server": tracev1.Span_SPAN_KIND_SERVER, "client": tracev1.Span_SPAN_KIND_CLIENT}
+			failed := map[string]bool{"server": tt.server, "client": tt.client}
+			for _, sp := range sink.Wait(t, 5*time.Second, func(s []telemetrytest.Span) bool { return len(s) == 2 }) {
+				if sp.Service == "server" {
+					delete(sp.Attributes, "countersign.tenant")
+				}
+				if sp.Name != tt.method || sp.Kind != kinds[sp.Service] || sp.Failed != failed[sp.Service] || !maps.Equal(sp.Attributes, want) {
+					t.Errorf("%s: span %q, kind %v, failed %v (%q), attributes %v", sp.Service, sp.Name, sp.Kind, sp.Failed, sp.Raw.GetStatus().GetMessage(), sp.Attributes)
+				}
+				if sp.Failed && sp.Raw.GetStatus().GetMessage() == "" {
+					t.Errorf("%s: a failed span does not say why", sp.Service)
 				}
 			}
 		})
