@@ -7,9 +7,12 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/nats-io/nats.go/jetstream"
 	// XChaCha20-Poly1305 bears random nonces however many cursors are given out.
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"countersign.dev/pkg/eventlog"
+	"countersign.dev/pkg/failure"
 	"countersign.dev/pkg/keys"
 )
 
@@ -40,6 +43,30 @@ func (c cursors) open(text string, bound ...string) (place []byte, ok bool) {
 	}
 	place, err = c.aead.Open(nil, raw[:chacha20poly1305.NonceSizeX], raw[chacha20poly1305.NonceSizeX:], binding(bound))
 	return place, err == nil
+}
+
+// sealAfter writes the place behind a sequence of a stream.
+func (c cursors) sealAfter(stream jetstream.Stream, sequence uint64, bound ...string) string {
+	return c.seal(binary.BigEndian.AppendUint64([]byte(birth(stream)+"\x00"), sequence), bound...)
+}
+
+// openAfter reads the sequence of a place in a stream. It refuses what is no cursor of whom and what bound says, and one of another
+// record than this.
+func (c cursors) openAfter(stream jetstream.Stream, cursor string, bound ...string) (uint64, error) {
+	raw, ok := c.open(cursor, bound...)
+	if !ok || len(raw) < 9 {
+		return 0, failure.RequestInvalid.WithFields(failure.Field{Path: "after", Problem: "is no cursor that this tenant was given"})
+	}
+	end := len(raw) - 8
+	if string(raw[:end]) != birth(stream)+"\x00" {
+		return 0, failure.CursorGone
+	}
+	return binary.BigEndian.Uint64(raw[end:]), nil
+}
+
+// birth names a stream: one made anew has another.
+func birth(stream jetstream.Stream) string {
+	return stream.CachedInfo().Config.Metadata[eventlog.BirthKey]
 }
 
 // binding joins strings so that no two lists of them are the same.

@@ -327,7 +327,7 @@ func TestWatch(t *testing.T) {
 	w.signed(view.GetSigners()[0].GetId(), view.GetId())
 	w.signed(view.GetSigners()[1].GetId(), view.GetId())
 	var told []string
-	var cursor uint64
+	var cursor string
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -345,5 +345,18 @@ func TestWatch(t *testing.T) {
 	}
 	if m, err := stream.Recv(); err != nil || m.GetOutcome().GetEvent() != "progress" {
 		t.Errorf("resumed with %v, %v", m, err)
+	}
+	// A cursor is good where it was given, and nowhere else.
+	other := w.create(lease("other-1"))
+	for name, req := range map[string]*signingv1.WatchRequest{
+		"another request's": {Id: other.GetId(), After: cursor}, "made up": {Id: view.GetId(), After: "12"}, "of links": {Id: view.GetId(), After: w.service.CursorAt(tenant, 1)},
+	} {
+		stream, err := w.signing.Watch(as(t, tenant), req)
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if f := refused(t, err, failure.RequestInvalid); len(f.Fields) != 1 || f.Fields[0].Path != "after" {
+			t.Errorf("a cursor that is %s: %v", name, f.Fields)
+		}
 	}
 }

@@ -22,8 +22,10 @@ var outcomeJSON = protojson.MarshalOptions{UseProtoNames: true}
 // OutcomeSubject is where a platform hears about a request.
 func OutcomeSubject(tenant, requestID string) string { return "outcome." + tenant + "." + requestID }
 
-// tell publishes an outcome. id makes it one message however often its cause is heard (decisions 21).
-func (s *Service) tell(ctx context.Context, tenant, id string, o *signingv1.Outcome) error {
+// tell publishes an outcome. cause makes it one message however often it is heard (decisions 21). It is not told itself: where something
+// stands in the record says how much all tenants do.
+func (s *Service) tell(ctx context.Context, tenant, cause string, o *signingv1.Outcome) error {
+	id := eventlog.DeriveID(s.h.Keys, "evt", cause)
 	body, err := outcomeJSON.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("token: encode outcome: %w", err)
@@ -47,8 +49,8 @@ func (s *Service) tell(ctx context.Context, tenant, id string, o *signingv1.Outc
 }
 
 // reject tells a platform what was wrong with something it published.
-func (s *Service) reject(ctx context.Context, tenant, requestID, id string, refusal *failure.Error) error {
-	return s.tell(ctx, tenant, id, &signingv1.Outcome{
+func (s *Service) reject(ctx context.Context, tenant, requestID, cause string, refusal *failure.Error) error {
+	return s.tell(ctx, tenant, cause, &signingv1.Outcome{
 		Event: "rejected", RequestId: requestID, At: timestamppb.New(s.h.Clock.Now(tenant)),
 		Code: refusal.Code, Message: refusal.Text, Fields: problemsOf(refusal),
 	})

@@ -218,25 +218,12 @@ func (l *listing) of(ctx context.Context, requests []*tokenv1.Request) (full boo
 	return false, nil
 }
 
-// sealWatch writes where a watch goes on: behind a sequence of this very stream.
+// sealWatch writes where a watch goes on.
 func (s *Service) sealWatch(tenant string, sequence uint64) string {
-	return s.cursors.seal(binary.BigEndian.AppendUint64([]byte(s.birth()+"\x00"), sequence), "watch", tenant)
+	return s.cursors.sealAfter(s.log.Stream(), sequence, "watch", tenant)
 }
 
-// openWatch reads where a watch goes on. It refuses what is no cursor of this tenant, and one of another record than this.
+// openWatch reads where a watch goes on.
 func (s *Service) openWatch(tenant, cursor string) (uint64, error) {
-	raw, ok := s.cursors.open(cursor, "watch", tenant)
-	if !ok || len(raw) < 9 {
-		return 0, failure.RequestInvalid.WithFields(failure.Field{Path: "after", Problem: "is no cursor that this tenant was given"})
-	}
-	end := len(raw) - 8
-	if string(raw[:end]) != s.birth()+"\x00" {
-		return 0, failure.CursorGone
-	}
-	return binary.BigEndian.Uint64(raw[end:]), nil
-}
-
-// birth names the stream: one made anew has another.
-func (s *Service) birth() string {
-	return s.log.Stream().CachedInfo().Config.Metadata[eventlog.BirthKey]
+	return s.cursors.openAfter(s.log.Stream(), cursor, "watch", tenant)
 }

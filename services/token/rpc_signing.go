@@ -303,14 +303,24 @@ func (p signingServer) Watch(req *signingv1.WatchRequest, stream grpc.ServerStre
 	if err != nil {
 		return err
 	}
-	if over, err := p.toldAll(ctx, r, req.GetAfter()); over || err != nil {
+	outcomes, err := p.s.outcomes.Stream(ctx, OutcomesStream)
+	if err != nil {
+		return fmt.Errorf("token: watch: %w", err)
+	}
+	after := uint64(0)
+	if req.GetAfter() != "" {
+		if after, err = p.s.cursors.openAfter(outcomes, req.GetAfter(), "outcomes", tenant, req.GetId()); err != nil {
+			return err
+		}
+	}
+	if over, err := toldAll(ctx, outcomes, r, after); over || err != nil {
 		return err
 	}
 	config := jetstream.OrderedConsumerConfig{FilterSubjects: []string{OutcomeSubject(tenant, req.GetId())}}
-	if req.GetAfter() > 0 {
-		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, req.GetAfter()+1
+	if after > 0 {
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
 	}
-	consumer, err := p.s.outcomes.OrderedConsumer(ctx, OutcomesStream, config)
+	consumer, err := outcomes.OrderedConsumer(ctx, config)
 	if err != nil {
 		return fmt.Errorf("token: watch: %w", err)
 	}
@@ -335,7 +345,8 @@ func (p signingServer) Watch(req *signingv1.WatchRequest, stream grpc.ServerStre
 		if err := protojson.Unmarshal(m.Data(), o); err != nil {
 			return fmt.Errorf("token: watch: %w", err)
 		}
-		if err := stream.Send(&signingv1.WatchResponse{Outcome: o, Cursor: meta.Sequence.Stream}); err != nil {
+		cursor := p.s.cursors.sealAfter(outcomes, meta.Sequence.Stream, "outcomes", tenant, req.GetId())
+		if err := stream.Send(&signingv1.WatchResponse{Outcome: o, Cursor: cursor}); err != nil {
 			return err
 		}
 		if closed(o.GetStatus()) {
@@ -345,13 +356,9 @@ func (p signingServer) Watch(req *signingv1.WatchRequest, stream grpc.ServerStre
 }
 
 // toldAll reports whether nothing is told of a request after a cursor any more: it is closed, and its newest outcome is not beyond.
-func (p signingServer) toldAll(ctx context.Context, r *tokenv1.Request, after uint64) (bool, error) {
+func toldAll(ctx context.Context, outcomes jetstream.Stream, r *tokenv1.Request, after uint64) (bool, error) {
 	if after == 0 || !closed(r.GetStatus()) {
 		return false, nil
-	}
-	outcomes, err := p.s.outcomes.Stream(ctx, OutcomesStream)
-	if err != nil {
-		return false, fmt.Errorf("token: watch: %w", err)
 	}
 	newest, err := outcomes.GetLastMsgForSubject(ctx, OutcomeSubject(r.GetTenant(), r.GetId()))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

@@ -170,7 +170,7 @@ func (p *platform) Watch(req *signingv1.WatchRequest, stream grpc.ServerStreamin
 	}
 	going := signingv1.RequestStatus_REQUEST_STATUS_IN_PROGRESS
 	for i, o := range []*signingv1.Outcome{{Event: "accepted", Status: going}, {Event: "progress", Status: going, Position: 1}, {Event: "escalated", Status: going, Position: 2}, end} {
-		cursor := uint64(i+1) * 10
+		cursor := fmt.Sprint("c", i+1)
 		if cursor <= req.GetAfter() {
 			continue
 		}

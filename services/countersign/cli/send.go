@@ -73,7 +73,7 @@ func (c *SendCmd) Run(ctx context.Context, io *IO) error {
 		if !c.Watch {
 			return nil
 		}
-		return c.follow(ctx, io, client, answer.GetRequest(), 0, c.Patience)
+		return c.follow(ctx, io, client, answer.GetRequest(), "", c.Patience)
 	})
 }
 

@@ -59,7 +59,7 @@ type WatchCmd struct {
 	Client `embed:""`
 
 	ID       string `arg:"" help:"The request, req_..." name:"id"`
-	After    uint64 `help:"Leave out what came up to this cursor, which --json prints; 0 is from the start."`
+	After    string `help:"Leave out what came up to this cursor, which --json prints." placeholder:"CURSOR"`
 	Patience `embed:""`
 }
 
@@ -71,7 +71,7 @@ The exit status is 0 when everybody has signed, and 1 when the request was decli
 Examples:
   countersign watch req_Zb3...
   countersign watch req_Zb3... --json | jq -r '.outcome.event'
-  countersign watch req_Zb3... --json --after 4711`
+  countersign watch req_Zb3... --json --after 5kGk...`
 }
 
 // Run follows.
@@ -86,11 +86,11 @@ func (c *WatchCmd) Run(ctx context.Context, io *IO) error {
 }
 
 // follow prints a request's outcomes after a cursor until it is closed, or until ctx ends, which is no error.
-func (c Client) follow(ctx context.Context, io *IO, client signingv1.SigningRequestServiceClient, r *signingv1.RequestView, after uint64, p Patience) error {
+func (c Client) follow(ctx context.Context, io *IO, client signingv1.SigningRequestServiceClient, r *signingv1.RequestView, after string, p Patience) error {
 	var last *signingv1.WatchResponse
 	err := p.persist(ctx, io, func() (progress bool, err error) {
 		last, err = c.receive(ctx, io, client, r, after)
-		if last.GetCursor() > after {
+		if last != nil {
 			after, progress = last.GetCursor(), true
 		}
 		if closed(last.GetOutcome().GetStatus()) {
@@ -111,7 +111,7 @@ func (c Client) follow(ctx context.Context, io *IO, client signingv1.SigningRequ
 var errUnfinished = errors.New("the server ended the stream too early")
 
 // receive prints outcomes until the stream ends, and returns the last one. It returns nil when the request is closed.
-func (c Client) receive(ctx context.Context, io *IO, client signingv1.SigningRequestServiceClient, r *signingv1.RequestView, after uint64) (*signingv1.WatchResponse, error) {
+func (c Client) receive(ctx context.Context, io *IO, client signingv1.SigningRequestServiceClient, r *signingv1.RequestView, after string) (*signingv1.WatchResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := client.Watch(ctx, &signingv1.WatchRequest{Id: r.GetId(), After: after})

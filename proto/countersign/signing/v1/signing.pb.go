@@ -1974,8 +1974,8 @@ func (x *IssueLinkResponse) GetExpiresAt() *timestamppb.Timestamp {
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Resume after this cursor; 0 is from the start.
-	After         uint64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	// Resume after this cursor; empty is from the start. It is good for this request alone.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2017,17 +2017,18 @@ func (x *WatchRequest) GetId() string {
 	return ""
 }
 
-func (x *WatchRequest) GetAfter() uint64 {
+func (x *WatchRequest) GetAfter() string {
 	if x != nil {
 		return x.After
 	}
-	return 0
+	return ""
 }
 
 type WatchResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Outcome       *Outcome               `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	Cursor        uint64                 `protobuf:"varint,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Outcome *Outcome               `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Where to resume. It tells nothing else: sequences would tell how much other tenants do.
+	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2069,11 +2070,11 @@ func (x *WatchResponse) GetOutcome() *Outcome {
 	return nil
 }
 
-func (x *WatchResponse) GetCursor() uint64 {
+func (x *WatchResponse) GetCursor() string {
 	if x != nil {
 		return x.Cursor
 	}
-	return 0
+	return ""
 }
 
 // Outcome is what a platform is told on outcome.<tenant>.<request id> (decisions 21). It carries no personal data.
@@ -2394,13 +2395,13 @@ const file_countersign_signing_v1_signing_proto_rawDesc = "" +
 	"\x11IssueLinkResponse\x12\x17\n" +
 	"\x04path\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04path\x129\n" +
 	"\n" +
-	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"V\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"f\n" +
 	"\fWatchRequest\x120\n" +
-	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12\x14\n" +
-	"\x05after\x18\x02 \x01(\x04R\x05after\"b\n" +
+	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\x02id\x12\x1e\n" +
+	"\x05after\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05afterJ\x04\b\x02\x10\x03\"h\n" +
 	"\rWatchResponse\x129\n" +
 	"\aoutcome\x18\x01 \x01(\v2\x1f.countersign.signing.v1.OutcomeR\aoutcome\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\x04R\x06cursor\"\xb1\x02\n" +
+	"\x06cursor\x18\x03 \x01(\tR\x06cursorJ\x04\b\x02\x10\x03\"\xb1\x02\n" +
 	"\aOutcome\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1d\n" +
 	"\n" +
