@@ -26,6 +26,14 @@ import (
 // when a process is killed.
 const AckWait = 10 * time.Second
 
+// heartbeat is how often the server says that it still knows of whoever waits for messages; one that is silent for twice as long is
+// asked again. Nothing else makes up for a server that was killed: what was asked of it is lost, and the client, which may be connected
+// to another, is not told. The new leader does tell those of whom the old one told it, but the servers keep in common only who waits
+// and not for how much: a client that asks for more before it has all that it asked for is forgotten when it has that. And what is asked
+// while nobody leads is dropped without a word. By default the heartbeat is 15 s, and a killed server silences a consumer for 30 s, or
+// for 60 s when another one is killed then.
+const heartbeat = 2 * time.Second
+
 // buryAfter is how many deliveries an unexpected error gets before the message goes to the dead letters. Errors that say
 // "not now" (Unavailable, time-outs) are tried for ever: an outage is not the message's fault.
 const buryAfter = 20
@@ -83,7 +91,7 @@ func (c *Consumer) Run(ctx context.Context, js jetstream.JetStream) error {
 		workers = 16
 	}
 	// Not more than one waiting message a worker: what waits here ages against AckWait.
-	messages, err := cons.Messages(jetstream.PullMaxMessages(2 * workers))
+	messages, err := cons.Messages(jetstream.PullMaxMessages(2*workers), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return fmt.Errorf("eventlog: consume %s of %s: %w", c.Durable, c.Stream, err)
 	}

@@ -12,9 +12,8 @@ import (
 const (
 	// followAhead is how many messages the server may send before they are asked for: what a follower holds at most.
 	followAhead = 64
-	// followExpiry and followHeartbeat have a lost reader noticed within twice the heartbeat.
-	followExpiry    = 10 * time.Second
-	followHeartbeat = 2 * time.Second
+	// followExpiry is how long the server keeps what nobody waits for any more.
+	followExpiry = 10 * time.Second
 	// quietFor is how long it may take to find out that nothing was missed.
 	quietFor = 5 * time.Second
 )
@@ -47,7 +46,7 @@ func (l *Log) Follow(ctx context.Context, filter string, after uint64) (*Followe
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: follow %s: %w", l.name, err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(followAhead), jetstream.PullExpiry(followExpiry), jetstream.PullHeartbeat(followHeartbeat))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(followAhead), jetstream.PullExpiry(followExpiry), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: follow %s: %w", l.name, err)
 	}

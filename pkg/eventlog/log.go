@@ -26,6 +26,7 @@ var (
 const (
 	codeWrongLastSequence = 10071
 	codeWriteInFlight     = 10164
+	codeIDInFlight        = 10158 // a message of this id is not stored yet
 	codeNoMessage         = 10037
 	codeStreamNotFound    = 10059
 	codeNotAvailable      = 10008 // nobody leads just now
@@ -117,6 +118,8 @@ func (l *Log) Append(ctx context.Context, msg *nats.Msg, id string, last uint64)
 				l.marks(l.name, seq)
 				return seq, nil
 			}
+		case errors.As(err, &api) && api.ErrorCode == codeIDInFlight:
+			// An earlier try of ours: the servers have not agreed on it yet.
 		case errors.As(err, &api) && !leaderless(err):
 			return 0, fmt.Errorf("eventlog: %s refused a write: %w", l.name, err)
 		}

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -19,7 +20,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"countersign.dev/pkg/clock"
-	"countersign.dev/pkg/eventlog/eventlogtest"
 	signingv1 "countersign.dev/proto/countersign/signing/v1"
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 )
@@ -34,13 +34,19 @@ const (
 	// judgeable is how long the operations on one link may take: a signature that was admitted holds it for two minutes, and time is
 	// none of the model's.
 	judgeable = 100 * time.Second
+	// issuedIn is how long a link may take that was asked for: the leader of the record may be killed meanwhile, and the next one too.
+	issuedIn = time.Minute
 	// never is when an answer comes that never came.
 	never = math.MaxInt64
 	// checkIn is how long the checker may take for one link.
 	checkIn = time.Minute
 )
 
-var operations = flag.Int("operations", 20_000, "how many operations there are in TestHistories; fifty times as many in make soak")
+var (
+	operations = flag.Int("operations", 20_000, "how many operations there are in TestHistories; fifty times as many in make soak")
+	kills      = flag.Duration("kills", 0, "how long after each other leaders are killed in TestHistories; 0 is once, and each 30 s in make soak")
+	replayed   = flag.Uint64("seed", 0, "the seed of a run of TestHistories that is to be played again; 0 is another each time")
+)
 
 // TestHistories has 32 callers ask 3 processes of the token service for 20 000 operations, a million in make soak, on links that four of
 // them share, while connections are reset, Redis is emptied each second, and the leader of the record is killed and comes back. The
@@ -50,9 +56,10 @@ var operations = flag.Int("operations", 20_000, "how many operations there are i
 // What only a page shows (Resolve) may be of the last second, so it is no part of that. It is held to one rule: what was over for more
 // than a second is not shown as open.
 func TestHistories(t *testing.T) {
-	goal, between := *operations, time.Duration(0)
+	goal, between := *operations, *kills
 	if soaking() {
-		goal, between = 50*goal, 30*time.Second
+		goal *= 50
+		between = cmp.Or(between, 30*time.Second)
 	}
 	h := newHistories(t)
 	h.disturb(between)
@@ -85,7 +92,7 @@ func newHistories(t *testing.T) *histories {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	h := &histories{
-		deployment: deploy(t, processes), t: t, seed: rand.Uint64(), now: clock.Stopwatch(), ctx: ctx,
+		deployment: deploy(t, processes), t: t, seed: cmp.Or(*replayed, rand.Uint64()), now: clock.Stopwatch(), ctx: ctx,
 		tables: make(chan *table, links), done: make(chan *table, 4*links),
 	}
 	for c := range callers {
@@ -102,6 +109,8 @@ func newHistories(t *testing.T) *histories {
 // counts is what there was of everything, so that a run that exercised nothing is seen to be one.
 type counts struct {
 	operations, unknown, resolved, stale, cuts, flushes, kills, links atomic.Int64
+	// slowest is how long the slowest link took to be issued.
+	slowest atomic.Int64
 
 	done, refused [acts]atomic.Int64
 }
@@ -109,8 +118,8 @@ type counts struct {
 // String writes it for a reader.
 func (c *counts) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d operations on %d links, %d without an answer; %d connections cut, Redis emptied %d times, %d leaders killed; %d pages, %d of them of the last second;",
-		c.operations.Load(), c.links.Load(), c.unknown.Load(), c.cuts.Load(), c.flushes.Load(), c.kills.Load(), c.resolved.Load(), c.stale.Load())
+	fmt.Fprintf(&b, "%d operations on %d links, %d without an answer; %d connections cut, Redis emptied %d times, %d leaders killed; %d pages, %d of them of the last second; the slowest link took %v;",
+		c.operations.Load(), c.links.Load(), c.unknown.Load(), c.cuts.Load(), c.flushes.Load(), c.kills.Load(), c.resolved.Load(), c.stale.Load(), time.Duration(c.slowest.Load()))
 	for a := range acts {
 		fmt.Fprintf(&b, " %s %d/%d", actNames[a], c.done[a].Load(), c.refused[a].Load())
 	}
@@ -233,17 +242,21 @@ func (h *histories) disturb(again time.Duration) {
 			}
 		})
 	})
+	all.Go(func() { every(ctx, 5*time.Minute, func() { h.t.Log(&h.counted) }) })
 	all.Go(func() {
 		killed := false
-		every(ctx, max(again, 5*time.Second), func() {
-			if killed && again == 0 {
+		for !killed || again > 0 {
+			// The time begins anew after each kill: a server that was killed must be able to catch up before the next one is.
+			select {
+			case <-ctx.Done():
 				return
+			case <-time.After(max(again, 5*time.Second)):
 			}
 			if h.killLeader(ctx) {
 				killed = true
 				h.counted.kills.Add(1)
 			}
-		})
+		}
 	})
 }
 
@@ -289,11 +302,26 @@ func (h *histories) makeTables(reference string) ([]*table, error) {
 	for i, s := range view.GetSigners() {
 		tables = append(tables, newTable(h, view.GetId(), s.GetId(), h.seed+uint64(i)))
 	}
+	took := clock.Stopwatch()
 	for _, table := range tables {
-		eventlogtest.Eventually(h.t, "the link is issued", func() bool {
-			answer, err := h.look.GetLink(h.ctx, &tokenv1.GetLinkRequest{Tenant: tenant, LinkId: table.link})
-			return err == nil && answer.GetLink().GetGeneration() == 1
-		})
+		if !h.issued(table.link) {
+			return nil, fmt.Errorf("%s of %s was not issued within %v\n%s", table.link, view.GetId(), issuedIn, h.nats.state("FACTS_TOKEN"))
+		}
 	}
+	h.counted.slowest.Store(max(h.counted.slowest.Load(), int64(took())))
 	return tables, nil
+}
+
+// issued waits until there is a link, and tells whether there is.
+func (h *histories) issued(link string) (issued bool) {
+	ctx, stop := context.WithTimeout(h.ctx, issuedIn)
+	defer stop()
+	every(ctx, 5*time.Millisecond, func() {
+		answer, err := h.look.GetLink(ctx, &tokenv1.GetLinkRequest{Tenant: tenant, LinkId: link})
+		if err == nil && answer.GetLink().GetGeneration() == 1 {
+			issued = true
+			stop()
+		}
+	})
+	return issued
 }

@@ -46,15 +46,19 @@ func quickDir(t *testing.T) string {
 	return dir
 }
 
-// freePort returns a port that was free a moment ago.
-func freePort(t *testing.T) int {
+// freePorts returns ports that were free a moment ago, no two of them the same.
+func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() //nolint:errcheck // nothing was accepted; a port that is given back before all are chosen may be chosen again
+		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	return l.Addr().(*net.TCPAddr).Port
+	return ports
 }
 
 // every calls f each d until ctx ends.

@@ -2,7 +2,9 @@ package proof
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -31,7 +34,10 @@ type process struct {
 	logs    logs
 }
 
-// logs keeps what a process wrote, and who reads it may do so while it writes.
+// keptLogs is how much is kept of what a process wrote last.
+const keptLogs = 16 << 10
+
+// logs keeps the end of what a process wrote, and who reads it may do so while it writes.
 type logs struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -40,6 +46,9 @@ type logs struct {
 func (l *logs) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.buf.Len() > 2*keptLogs {
+		l.buf.Next(l.buf.Len() - keptLogs)
+	}
 	return l.buf.Write(p)
 }
 
@@ -48,7 +57,7 @@ func (l *logs) tail() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := l.buf.String()
-	return all[max(0, len(all)-4000):]
+	return all[max(0, len(all)-keptLogs):]
 }
 
 func newProcess(t *testing.T, kind string, env []string, args ...string) *process {
@@ -72,6 +81,13 @@ func (p *process) start() {
 	p.command.Stdout, p.command.Stderr = &p.logs, &p.logs
 	if err := p.command.Start(); err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// signal sends it a signal.
+func (p *process) signal(s os.Signal) {
+	if err := p.command.Process.Signal(s); err != nil {
+		p.t.Error(err)
 	}
 }
 
@@ -106,7 +122,7 @@ func serveNATS() {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
 	}
 	ns, err := server.NewServer(&server.Options{
-		ServerName: n.Name, Host: "127.0.0.1", Port: n.Port, HTTPHost: "127.0.0.1", HTTPPort: n.Monitor, NoLog: true, MaxPayload: natsserver.MaxPayload,
+		ServerName: n.Name, Host: "127.0.0.1", Port: n.Port, HTTPHost: "127.0.0.1", HTTPPort: n.Monitor, Logtime: true, MaxPayload: natsserver.MaxPayload,
 		JetStream: true, StoreDir: n.Dir, SyncAlways: true,
 		Cluster: server.ClusterOpts{Name: "proof", Host: "127.0.0.1", Port: n.Routing}, Routes: server.RoutesFromStr(strings.Join(routes, ",")),
 	})
@@ -114,6 +130,7 @@ func serveNATS() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	ns.ConfigureLogger() // to its standard error
 	ns.Start()
 	ns.WaitForShutdown()
 }
@@ -122,21 +139,24 @@ func serveNATS() {
 type cluster struct {
 	t     *testing.T
 	nodes map[string]*process // by the server's name
-	urls  string
+	at    map[string]string   // addresses by name
+	urls  string              // all of them
 	js    jetstream.JetStream
 }
 
 // newCluster starts three servers, and returns when they have a leader.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, nodes: map[string]*process{}}
+	c := &cluster{t: t, nodes: map[string]*process{}, at: map[string]string{}}
 	var urls []string
 	var nodes []node
 	var routing []int
+	free := freePorts(t, 9)
 	for i := range 3 {
-		n := node{Name: fmt.Sprintf("n%d", i+1), Dir: quickDir(t), Port: freePort(t), Routing: freePort(t), Monitor: freePort(t)}
+		n := node{Name: fmt.Sprintf("n%d", i+1), Dir: quickDir(t), Port: free[3*i], Routing: free[3*i+1], Monitor: free[3*i+2]}
 		routing, nodes = append(routing, n.Routing), append(nodes, n)
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", n.Port))
+		c.at[n.Name] = fmt.Sprintf("nats://127.0.0.1:%d", n.Port)
+		urls = append(urls, c.at[n.Name])
 	}
 	for _, n := range nodes {
 		n.Routes = routing
@@ -166,6 +186,34 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
+// connect returns a connection to one server.
+func (c *cluster) connect(name string) *nats.Conn {
+	c.t.Helper()
+	nc, err := nats.Connect(c.at[name], nats.MaxReconnects(-1))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(nc.Close)
+	return nc
+}
+
+// state writes, for a reader, how a stream and its consumers stand.
+func (c *cluster) state(stream string) string {
+	ctx, stop := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer stop()
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return fmt.Sprintf("%s: %v", stream, err)
+	}
+	all := []any{s.CachedInfo().State, s.CachedInfo().Cluster}
+	consumers := s.ListConsumers(ctx)
+	for info := range consumers.Info() {
+		all = append(all, info)
+	}
+	text, err := json.MarshalIndent(all, "", " ")
+	return fmt.Sprintf("%s: %s %v", stream, text, errors.Join(err, consumers.Err()))
+}
+
 // leader returns the name of the server that leads a stream; "" while none does.
 func (c *cluster) leader(stream string) string {
 	s, err := c.js.Stream(c.t.Context(), stream)
@@ -185,11 +233,12 @@ type tokenProcess struct {
 // newToken starts the service, and returns before it is ready.
 func newToken(t *testing.T, nats, redis, keys, peers string) *tokenProcess {
 	t.Helper()
-	p := &tokenProcess{address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
-	metrics := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	free := freePorts(t, 2)
+	p := &tokenProcess{address: fmt.Sprintf("127.0.0.1:%d", free[0])}
+	metrics := fmt.Sprintf("127.0.0.1:%d", free[1])
 	p.ready = "http://" + metrics + "/readyz"
 	p.process = newProcess(t, token.Name, nil, "--nats", nats, "--redis", redis, "--keys", keys, "--marks", t.TempDir(), "--listen", p.address,
-		"--metrics", metrics, "--log-level", "error", "--peer", fmt.Sprintf("identity=%[1]s;ceremony=%[1]s;audit=%[1]s", peers))
+		"--metrics", metrics, "--log-level", "warn", "--peer", fmt.Sprintf("identity=%[1]s;ceremony=%[1]s;audit=%[1]s", peers))
 	p.start()
 	return p
 }
