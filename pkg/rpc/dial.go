@@ -91,6 +91,7 @@ func (o DialOptions) transport(target string) ([]grpc.DialOption, error) {
 			return []grpc.DialOption{
 				grpc.WithTransportCredentials(insecure.NewCredentials()),
 				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.Network.dial(ctx, o.Self, target) }),
+				grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 			}, nil
 		}
 		p, _, _ := o.Network.find(target)

@@ -40,6 +40,10 @@ const (
 // goroutine of its own.
 const workers = 64
 
+// window is how many bytes may be on their way between our services. gRPC would find a size out by a ping with every other call, which
+// is for lines that are long.
+const window = 1 << 20
+
 // Options say how a server behaves. Auth is required; everything else has a default.
 type Options struct {
 	Auth      auth.Authenticator   // who calls; without one every call is refused
@@ -99,6 +103,9 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxConcurrentStreams(1024), grpc.ConnectionTimeout(10 * time.Second), grpc.MaxHeaderListSize(16 << 10),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+	}
+	if !o.Public {
+		options = append(options, grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window))
 	}
 	if o.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(o.TLS)))
