@@ -32,6 +32,7 @@ const (
 	codeNotAvailable      = 10008 // nobody leads just now
 	codeNotLeader         = 10009
 	codeNoRoom            = 10047
+	codeConsumerStore     = 10012
 )
 
 // tryFor is how long one publish waits for its acknowledgement before it is sent again with the same id and expectation.

@@ -73,10 +73,10 @@ const DeadStream = "DEAD"
 // SyncAlways is the value of SyncKey that survives a power cut.
 const SyncAlways = "always"
 
-// noRoom tells whether an error means that the server may not use as much of its disk as a stream reserves.
-func noRoom(err error) bool {
+// is tells whether an error is the server's of a code.
+func is(err error, code jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeNoRoom
+	return errors.As(err, &api) && api.ErrorCode == code
 }
 
 // Provision makes the streams and consumers that are missing, each stream with the birth certificate that stamp gives it.
@@ -100,7 +100,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology, replicas
 			}
 			cfg.Metadata[SyncKey] = stamp(cfg.Name)[SyncKey]
 		}
-		if _, err := js.CreateOrUpdateStream(ctx, cfg); noRoom(err) {
+		if _, err := js.CreateOrUpdateStream(ctx, cfg); is(err, codeNoRoom) {
 			return made, fmt.Errorf("eventlog: stream %s needs %d MiB, more than the server may still use: that is its max_file_store, or three quarters of what "+
 				"was free on its disk when it started; make room there and start it again: %w", cfg.Name, cfg.MaxBytes>>20, err)
 		} else if err != nil {
@@ -113,10 +113,15 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology, replicas
 			pending = 256
 		}
 		// MaxDeliver -1: the server would drop a message silently at a limit; the handler counts instead (mechanisms 6).
-		if _, err := js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
+		_, err := js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
 			Durable: spec.Durable, FilterSubjects: spec.Filters, AckPolicy: jetstream.AckExplicitPolicy,
 			AckWait: AckWait, MaxAckPending: pending, MaxDeliver: -1,
-		}); err != nil {
+		})
+		if is(err, codeConsumerStore) {
+			return made, fmt.Errorf("eventlog: the server's files of consumer %s of stream %s are damaged, as a power cut leaves them where it did not sync: "+
+				"restore the record from a backup: %w", spec.Durable, spec.Stream, err)
+		}
+		if err != nil {
 			return made, fmt.Errorf("eventlog: make consumer %s of %s: %w", spec.Durable, spec.Stream, err)
 		}
 	}

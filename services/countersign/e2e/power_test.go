@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -181,5 +182,9 @@ func TestPowerCutWithoutSync(t *testing.T) {
 	p.start("")
 	p.disk.Sync() // the streams were made, and survive
 	p.outage(ctx, t, 0, 12, 0)
-	p.refuses(t, "stream", "went back in time")
+	// What a consumer has heard lies in files of its own: it depends on the moment which of them the loss is seen by.
+	p.refuses(t, "stream")
+	if said := p.logs.String(); !strings.Contains(said, "went back in time") && !strings.Contains(said, "are damaged") {
+		t.Errorf("it refused for another reason: %s", tail(said, 2000))
+	}
 }
