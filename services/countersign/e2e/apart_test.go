@@ -177,6 +177,7 @@ func (a *apart) add(t *testing.T, name string, peers map[string]string, own []st
 // TestServicesApart runs every service as a process of its own: a request made by REST and one published on NATS are signed and
 // certified; then each service is killed and started again in the middle of another; in the end each drains.
 func TestServicesApart(t *testing.T) {
+	t.Parallel()
 	a := newApart(t)
 	ctx := within(t, 4*time.Minute)
 	byREST, err := a.create(ctx, request("apart-rest", "calm", "rest@example.com"))

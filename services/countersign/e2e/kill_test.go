@@ -43,6 +43,7 @@ plans:
 // TestKilledAtEveryPoint kills the process once at each point and starts it again, while people sign. In the end everything is
 // signed once, told once, and in the audit trail once.
 func TestKilledAtEveryPoint(t *testing.T) {
+	t.Parallel()
 	in := newInstance(t, patientSettings, "--identity-cooldown", "0s", "--identity-short-sends", "60", "--identity-long-sends", "60", "--retry-base", "1s", "--retry-cap", "2s")
 	ctx := within(t, 8*time.Minute)
 	killed := 0

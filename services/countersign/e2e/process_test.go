@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,7 +177,7 @@ func (in *instance) addressFlags() []string {
 		url = strings.TrimPrefix(strings.TrimPrefix(url, "http://"), "nats://")
 		url, _, _ = strings.Cut(url, "/")
 		if url == "" {
-			return "127.0.0.1:0"
+			return fmt.Sprintf("127.0.0.1:%d", freePort(in.t))
 		}
 		return url
 	}

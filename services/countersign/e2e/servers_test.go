@@ -3,12 +3,14 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,15 +101,31 @@ func (n *natsProcess) kill() {
 	}
 }
 
-// freePort returns a port that was free a moment ago.
+// The ports that tests hand out lie below those that systems give to connections and to listeners that name none (32768 and up on Linux,
+// 49152 on others): a server that is down for a while finds its port free when it comes back.
+const firstPort, lastPort = 10_000, 32_000
+
+var (
+	portsFrom  = rand.Int64N(lastPort - firstPort) //nolint:gosec // so that test runs side by side seldom try the same ones
+	portsTaken atomic.Int64
+)
+
+// freePort returns a port that nobody listens on and that no other test of this process gets.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range lastPort - firstPort {
+		port := firstPort + (portsFrom+portsTaken.Add(1))%(lastPort-firstPort)
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return int(port)
 	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // countersign runs a command of the product to its end.
