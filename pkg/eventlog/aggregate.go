@@ -246,7 +246,7 @@ func (a *Aggregate[S]) near(ctx context.Context, k Key) (v version[S], decisive 
 }
 
 func (a *Aggregate[S]) leader(ctx context.Context, k Key) (version[S], error) {
-	e, err := a.log.present(ctx, FactSubject(a.service, k))
+	e, err := a.log.presentTo(ctx, FactSubject(a.service, k))
 	if errors.Is(err, ErrNotFound) {
 		return version[S]{state: zero[S]()}, nil
 	}

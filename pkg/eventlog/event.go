@@ -92,6 +92,7 @@ func (r *Router) Handle(ctx context.Context, m Message) error {
 		return Poison(fmt.Errorf("fact is unreadable: %w", err))
 	}
 	e := Event{Stream: m.Stream, Sequence: m.Sequence, Key: k, Record: rec, Header: m.Header}
+	ctx = hearing(ctx, e)
 	for _, h := range append(handlers[:len(handlers):len(handlers)], r.every...) {
 		if err := h(ctx, e, fact); err != nil {
 			return err

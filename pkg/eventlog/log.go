@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -55,6 +56,7 @@ type Log struct {
 	stream jetstream.Stream
 	name   string
 	marks  func(stream string, sequence uint64)
+	led    atomic.Uint64 // up to where the leader was seen to have the stream
 }
 
 // OpenLog opens a stream that `init` made; it never makes one (a lost record is not replaced by an empty one).
@@ -105,6 +107,7 @@ func (l *Log) Append(ctx context.Context, msg *nats.Msg, id string, last uint64)
 		cancel()
 		if err == nil {
 			crash.Point("append.after")
+			l.saw(ack.Sequence)
 			l.marks(l.name, ack.Sequence)
 			return ack.Sequence, nil
 		}
@@ -220,6 +223,7 @@ func (l *Log) leaderGet(ctx context.Context, query map[string]any) (Entry, error
 	var api *jetstream.APIError
 	switch {
 	case err == nil, errors.Is(err, ErrNotFound):
+		l.saw(e.Sequence)
 		return e, err
 	case errors.As(err, &api) && api.ErrorCode == codeStreamNotFound:
 		return Entry{}, fmt.Errorf("eventlog: stream %s is gone: %w", l.name, err)
