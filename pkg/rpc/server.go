@@ -41,8 +41,8 @@ const (
 const workers = 64
 
 // window is how many bytes may be on their way between our services. gRPC would find a size out by a ping with every other call, which
-// is for lines that are long.
-const window = 1 << 20
+// is for lines that are long; and a reader that stands still soon stops its writer.
+const window = 64 << 10
 
 // Options say how a server behaves. Auth is required; everything else has a default.
 type Options struct {
