@@ -46,6 +46,7 @@ type Store struct {
 	rdb     redis.UniversalClient
 	runs    *runs
 	timeout time.Duration
+	trips   *trips
 }
 
 // New returns a store whose calls take at most timeout, DefaultTimeout where it is 0. The client must have
@@ -54,7 +55,7 @@ func New(rdb redis.UniversalClient, timeout time.Duration) *Store {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	return &Store{rdb: rdb, runs: newRuns(rdb, timeout), timeout: timeout}
+	return &Store{rdb: rdb, runs: newRuns(rdb, timeout), timeout: timeout, trips: newTrips(rdb, timeout)}
 }
 
 // Run returns the run that Redis was in a moment ago.
@@ -83,7 +84,11 @@ func (s *Store) Get(ctx context.Context, key string) (seq uint64, value []byte, 
 	if err != nil {
 		return 0, nil, fmt.Errorf("hot: get: %w", err)
 	}
-	e, err := entry(s.rdb.Get(ctx, key))
+	var get *redis.StringCmd
+	if err := s.trips.carry(ctx, func(ctx context.Context, c redis.Cmdable) { get = c.Get(ctx, key) }); err != nil {
+		return 0, nil, fmt.Errorf("hot: get: %w", err)
+	}
+	e, err := entry(get)
 	switch {
 	case err != nil:
 		return 0, nil, fmt.Errorf("hot: get: %w", err)
@@ -161,7 +166,18 @@ func (s *Store) put(ctx context.Context, key string, seq uint64, value []byte, t
 	if err != nil {
 		return false, fmt.Errorf("hot: put: %w", err)
 	}
-	n, err := put.Run(ctx, s.rdb, []string{key}, raw(run, seq, value), ttl.Milliseconds(), renew).Int()
+	keys, kept := []string{key}, raw(run, seq, value)
+	var stored *redis.Cmd
+	err = s.trips.carry(ctx, func(ctx context.Context, c redis.Cmdable) {
+		stored = put.EvalSha(ctx, c, keys, kept, ttl.Milliseconds(), renew)
+	})
+	if err != nil {
+		return false, fmt.Errorf("hot: put: %w", err)
+	}
+	n, err := stored.Int()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		n, err = put.Run(ctx, s.rdb, keys, kept, ttl.Milliseconds(), renew).Int()
+	}
 	if err != nil {
 		return false, fmt.Errorf("hot: put: %w", err)
 	}
