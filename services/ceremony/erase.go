@@ -12,7 +12,7 @@ import (
 )
 
 // onErased deletes the documents of a request that was erased. Nothing can read them since: their key is destroyed. It gives back the
-// room, for what the record names; a revision that it does not name, of an act that was never stated, stays as noise.
+// room, for what the record names by now; a revision that it does not name yet, or never will, stays as noise.
 func (s *Service) onErased(ctx context.Context, e eventlog.Event, f *tokenv1.RequestErased) error {
 	if f.GetLinkId() != "" {
 		return nil // of one signer: the documents are everybody's

@@ -143,7 +143,7 @@ func (p *peers) GetDocumentKey(_ context.Context, req *tokenv1.GetDocumentKeyReq
 	if known && key == nil {
 		return nil, failure.RequestErased
 	}
-	if !known {
+	if !known && req.GetMake() {
 		key = make([]byte, 32)
 		rand.Read(key)
 		p.keys[req.GetRequestId()] = key

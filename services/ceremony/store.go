@@ -57,14 +57,18 @@ func openStore(ctx context.Context, js jetstream.JetStream, directory tokenv1.Di
 	return &store{objects: objects, stream: stream, directory: directory}, nil
 }
 
-// aead returns the cipher of a request's documents; failure.RequestErased where its key is destroyed.
-func (s *store) aead(ctx context.Context, tenant, requestID string) (cipher.AEAD, error) {
-	answer, err := s.directory.GetDocumentKey(ctx, &tokenv1.GetDocumentKeyRequest{Tenant: tenant, RequestId: requestID})
+// aead returns the cipher of a request's documents; failure.RequestErased where its key is destroyed, and jetstream.ErrObjectNotFound
+// where there is none and none is to be made: nothing was put yet.
+func (s *store) aead(ctx context.Context, tenant, requestID string, fresh bool) (cipher.AEAD, error) {
+	answer, err := s.directory.GetDocumentKey(ctx, &tokenv1.GetDocumentKeyRequest{Tenant: tenant, RequestId: requestID, Make: fresh})
 	if refusal := failure.From(err); refusal != nil {
 		return nil, refusal
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ceremony: the key of the documents of %s: %w", requestID, err)
+	}
+	if len(answer.GetKey()) == 0 {
+		return nil, fmt.Errorf("ceremony: the documents of %s have no key: %w", requestID, jetstream.ErrObjectNotFound)
 	}
 	block, err := aes.NewCipher(answer.GetKey())
 	if err != nil {
@@ -81,7 +85,7 @@ func (s *store) put(ctx context.Context, tenant, requestID, name string, plain [
 	} else if !errors.Is(err, jetstream.ErrObjectNotFound) {
 		return fmt.Errorf("ceremony: look for a document: %w", err)
 	}
-	aead, err := s.aead(ctx, tenant, requestID)
+	aead, err := s.aead(ctx, tenant, requestID, true)
 	if err != nil {
 		return err
 	}
@@ -100,7 +104,7 @@ func (s *store) get(ctx context.Context, tenant, requestID, name string) ([]byte
 	name = tenant + "/" + requestID + "/" + name
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	aead, err := s.aead(ctx, tenant, requestID)
+	aead, err := s.aead(ctx, tenant, requestID, false)
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func (s *Service) keepPrivate(ctx context.Context, request *tokenv1.Request, r *
 	for i, signer := range r.GetSigners() {
 		position := uint32(i + 1)
 		seat := &tokenv1.Seat{
-			LinkId:   eventlog.DeriveID(s.h.Keys, "lnk", id, fmt.Sprint(position)),
+			LinkId:   s.linkID(id, position),
 			Position: position, Group: max(1, signer.GetGroup()),
 		}
 		self := &signingv1.Person{Name: signer.GetName(), Email: signer.GetEmail(), Locale: signer.GetLocale(), TimeZone: signer.GetTimeZone()}
@@ -126,6 +126,14 @@ func (s *Service) keepPrivate(ctx context.Context, request *tokenv1.Request, r *
 		request.Seats = append(request.Seats, seat)
 	}
 	return nil
+}
+
+// signersLimit is how many signers a request may have, as the contract says.
+const signersLimit = 50
+
+// linkID is derived from the request and the signer's position in it, 1 for the first.
+func (s *Service) linkID(requestID string, position uint32) string {
+	return eventlog.DeriveID(s.h.Keys, "lnk", requestID, fmt.Sprint(position))
 }
 
 // chunkSize is how much of a document one message of a stream carries.

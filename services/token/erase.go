@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"countersign.dev/pkg/crash"
 	"countersign.dev/pkg/eventlog"
 	"countersign.dev/pkg/telemetry"
@@ -11,6 +13,9 @@ import (
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 	"countersign.dev/services/token/rules"
 )
+
+// forgotAtOnce is how many owners are erased at the same time: each is some trips to the record.
+const forgotAtOnce = 8
 
 // erase destroys what is personal about a request, or about one signer. The fact comes first: should this die right after, whoever hears
 // it does the rest.
@@ -58,14 +63,18 @@ func (s *Service) forget(ctx context.Context, r *tokenv1.Request, linkID string)
 	owners := []string{linkID}
 	if linkID == "" {
 		owners = []string{r.GetId()}
-		for _, seat := range r.GetSeats() {
-			owners = append(owners, seat.GetLinkId())
+		// Every position there may be, not those that there are: people are kept before it is decided which of several tries is the request.
+		for position := range uint32(signersLimit) {
+			owners = append(owners, s.linkID(r.GetId(), position+1))
 		}
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(forgotAtOnce)
 	for _, owner := range owners {
-		if err := s.vault.Erase(ctx, r.GetTenant(), owner); err != nil {
-			return fmt.Errorf("token: erase: %w", err)
-		}
+		g.Go(func() error { return s.vault.Erase(ctx, r.GetTenant(), owner) })
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("token: erase: %w", err)
 	}
 	return nil
 }

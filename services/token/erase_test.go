@@ -72,7 +72,11 @@ func TestErase(t *testing.T) {
 	w := start(t)
 	view, other := w.ended(reference), w.ended("other-1")
 	id, ada, grace := view.GetId(), view.GetSigners()[0].GetId(), view.GetSigners()[1].GetId()
-	key, err := w.directory.GetDocumentKey(t.Context(), &tokenv1.GetDocumentKeyRequest{Tenant: tenant, RequestId: id})
+	ask := &tokenv1.GetDocumentKeyRequest{Tenant: tenant, RequestId: id}
+	if none, err := w.directory.GetDocumentKey(t.Context(), ask); err != nil || len(none.GetKey()) > 0 {
+		t.Errorf("to read, before anything was put: a key of %d bytes, %v", len(none.GetKey()), err)
+	}
+	key, err := w.directory.GetDocumentKey(t.Context(), &tokenv1.GetDocumentKeyRequest{Tenant: tenant, RequestId: id, Make: true})
 	if err != nil || len(key.GetKey()) != 32 {
 		t.Fatalf("a document key of %d bytes, %v", len(key.GetKey()), err)
 	}
@@ -80,6 +84,11 @@ func TestErase(t *testing.T) {
 		if n, key := w.held(owner); n == 0 || !key {
 			t.Fatalf("of %s the vault has %d values before; its key: %v", owner, n, key)
 		}
+	}
+	// A try of the same request with more signers, which was not the one that was accepted.
+	beyond := w.service.LinkID(id, 3)
+	if _, err := w.directory.PutNote(t.Context(), &tokenv1.PutNoteRequest{Tenant: tenant, OwnerId: beyond, NoteId: "not_1", Text: "Hal"}); err != nil {
+		t.Fatal(err)
 	}
 	for range 2 { // the second changes nothing
 		got := w.mustErase(&signingv1.EraseRequest{Id: id, Basis: "DSR-2026/7"})
@@ -96,7 +105,7 @@ func TestErase(t *testing.T) {
 	if n := w.stated(id, "RequestErased"); n != 1 {
 		t.Errorf("it was stated %d times", n)
 	}
-	w.wantGone(id, ada, grace)
+	w.wantGone(id, ada, grace, beyond)
 	if n, key := w.held(other.GetSigners()[0].GetId()); n == 0 || !key {
 		t.Error("another request was erased with it")
 	}
@@ -106,10 +115,8 @@ func TestErase(t *testing.T) {
 	refused(t, err, failure.PersonErased)
 	_, err = w.directory.GetDocumentKey(t.Context(), &tokenv1.GetDocumentKeyRequest{Tenant: tenant, RequestId: id})
 	refused(t, err, failure.RequestErased)
-	_, err = w.signing.Cancel(as(t, tenant), &signingv1.CancelRequest{Id: id, Reason: "sold to Ivy"})
-	if err != nil && failure.From(err) == nil {
-		t.Error(err)
-	}
+	_, err = w.signing.RevokeLink(as(t, tenant), &signingv1.RevokeLinkRequest{Id: id, Signer: "1", Reason: "she moved to Ivy"})
+	refused(t, err, failure.PersonErased)
 	again := lease(reference)
 	again.Signers = append(again.Signers, person(graceMail, 1))
 	again.Metadata = map[string]string{"file": "mill 7"}

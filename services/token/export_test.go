@@ -10,6 +10,11 @@ func (s *Service) CursorAt(tenant string, sequence uint64) string {
 	return s.sealWatch(tenant, sequence)
 }
 
+// LinkID is the link of a signer position.
+func (s *Service) LinkID(requestID string, position uint32) string {
+	return s.linkID(requestID, position)
+}
+
 // LinesAtOnce is how many lines of a batch are in hand at most.
 const LinesAtOnce = linesAtOnce
 

@@ -71,6 +71,9 @@ func (d directoryServer) GetDocumentKey(ctx context.Context, req *tokenv1.GetDoc
 	at := vault.Place{Tenant: req.GetTenant(), Owner: req.GetRequestId(), ID: "documents"}
 	known, err := d.s.vault.Get(ctx, at)
 	if errors.Is(err, vault.ErrUnknown) {
+		if !req.GetMake() {
+			return &tokenv1.GetDocumentKeyResponse{}, nil
+		}
 		fresh := make([]byte, documentKeySize)
 		rand.Read(fresh)
 		known, err = d.s.vault.PutOnce(ctx, at, fresh)

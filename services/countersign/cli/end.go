@@ -57,7 +57,8 @@ type EraseCmd struct {
 // Help teaches by examples.
 func (c *EraseCmd) Help() string {
 	return `It is for good: names, addresses, the documents, what the request is called, its metadata, and all reasons and words. What happened stays
-in the audit trail, without names, and every proof still verifies. Mails and copies that were sent are in other hands and stay there.
+in the audit trail, without names, and every proof still verifies. Mails and copies that were sent are in other hands and stay there;
+copies still to be sent are not sent any more.
 
 With --signer it is one signer, with those who held the position before, their alternates and manager. What is everybody's stays then: the
 title, the metadata, and the documents, which show the signer's name.

@@ -1460,9 +1460,11 @@ func (x *GetNoteResponse) GetText() string {
 }
 
 type GetDocumentKeyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Tenant    string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	RequestId string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Whether to make one where there is none: to put a document. To read one needs the key that it was put under.
+	Make          bool `protobuf:"varint,3,opt,name=make,proto3" json:"make,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1511,9 +1513,16 @@ func (x *GetDocumentKeyRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *GetDocumentKeyRequest) GetMake() bool {
+	if x != nil {
+		return x.Make
+	}
+	return false
+}
+
 type GetDocumentKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 32 random bytes.
+	// 32 random bytes; empty where there is none.
 	Key           []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1669,11 +1678,12 @@ const file_countersign_token_v1_service_proto_rawDesc = "" +
 	"\anote_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^not_[A-Za-z0-9_-]{1,60}$R\x06noteId\x12A\n" +
 	"\bowner_id\x18\x03 \x01(\tB&\xbaH#r!2\x1f^(lnk|req)_[A-Za-z0-9_-]{1,60}$R\aownerId\"*\n" +
 	"\x0fGetNoteResponse\x12\x17\n" +
-	"\x04text\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04text\"\x8a\x01\n" +
+	"\x04text\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04text\"\x9e\x01\n" +
 	"\x15GetDocumentKeyRequest\x120\n" +
 	"\x06tenant\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,32}$R\x06tenant\x12?\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\trequestId\"/\n" +
+	"request_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^req_[A-Za-z0-9_-]{1,60}$R\trequestId\x12\x12\n" +
+	"\x04make\x18\x03 \x01(\bR\x04make\"/\n" +
 	"\x16GetDocumentKeyResponse\x12\x15\n" +
 	"\x03key\x18\x01 \x01(\fB\x03\x80\x01\x01R\x03key2\x84\x05\n" +
 	"\vLinkService\x12V\n" +

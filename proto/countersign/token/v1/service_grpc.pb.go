@@ -388,7 +388,7 @@ type DirectoryServiceClient interface {
 	PutNote(ctx context.Context, in *PutNoteRequest, opts ...grpc.CallOption) (*PutNoteResponse, error)
 	// GetNote returns them.
 	GetNote(ctx context.Context, in *GetNoteRequest, opts ...grpc.CallOption) (*GetNoteResponse, error)
-	// GetDocumentKey returns the key of a request's documents, made when it is first asked for; REQUEST_ERASED when it is destroyed.
+	// GetDocumentKey returns the key of a request's documents; REQUEST_ERASED when it is destroyed.
 	GetDocumentKey(ctx context.Context, in *GetDocumentKeyRequest, opts ...grpc.CallOption) (*GetDocumentKeyResponse, error)
 }
 
@@ -464,7 +464,7 @@ type DirectoryServiceServer interface {
 	PutNote(context.Context, *PutNoteRequest) (*PutNoteResponse, error)
 	// GetNote returns them.
 	GetNote(context.Context, *GetNoteRequest) (*GetNoteResponse, error)
-	// GetDocumentKey returns the key of a request's documents, made when it is first asked for; REQUEST_ERASED when it is destroyed.
+	// GetDocumentKey returns the key of a request's documents; REQUEST_ERASED when it is destroyed.
 	GetDocumentKey(context.Context, *GetDocumentKeyRequest) (*GetDocumentKeyResponse, error)
 	mustEmbedUnimplementedDirectoryServiceServer()
 }
