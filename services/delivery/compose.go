@@ -117,10 +117,13 @@ func (s *Service) fill(ctx context.Context, d *deliveryv1.Delivery, to *signingv
 	}
 	if d.GetSubjectId() != "" {
 		subject, err := s.person(ctx, d.GetTenant(), first(d.GetSubjectLinkId(), d.GetLinkId()), d.GetSubjectId())
-		if err != nil {
+		gone := err != nil && d.GetKind() == deliveryv1.Kind_KIND_DECLINED && errors.Is(failure.From(err), failure.PersonErased)
+		if err != nil && !gone {
 			return err
 		}
-		data.Person = subject.GetName()
+		if data.Person = subject.GetName(); gone {
+			data.Person = somebody(to.GetLocale()) // the others hear of the end all the same
+		}
 	}
 	if d.GetNoteId() != "" {
 		note, err := s.directory.GetNote(ctx, &tokenv1.GetNoteRequest{Tenant: d.GetTenant(), OwnerId: d.GetRequestId(), NoteId: d.GetNoteId()})
@@ -156,6 +159,12 @@ var spoken = language.NewMatcher([]language.Tag{language.English, language.Germa
 func lateReason(locale string) string {
 	_, i := language.MatchStrings(spoken, locale)
 	return [...]string{"The signature did not come in time.", "Die Unterschrift kam nicht rechtzeitig."}[i]
+}
+
+// somebody stands, in the reader's language, for a signer whose name was erased.
+func somebody(locale string) string {
+	_, i := language.MatchStrings(spoken, locale)
+	return [...]string{"A signer", "Eine andere Person"}[i]
 }
 
 // copies fetches the signed documents and the certificate.

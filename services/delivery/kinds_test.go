@@ -121,6 +121,21 @@ func (w *world) wantMail(name string, m mailbox.Message, kind deliveryv1.Kind, w
 	}
 }
 
+// TestAnErasedDecliner: the others hear that the request ended, though not by whom.
+func TestAnErasedDecliner(t *testing.T) {
+	w := start(t, func(w *world) { w.peers.people["per_ada"] = nil })
+	w.peers.link(linkID, func(*tokenv1.Link) {})
+	w.peers.link("lnk_seat2", func(l *tokenv1.Link) { l.HolderId = "per_grace" })
+	w.says("token", request, &tokenv1.RequestDeclined{LinkId: linkID}, &tokenv1.Request{Id: request, Tenant: tenant, Seats: []*tokenv1.Seat{
+		{LinkId: linkID, Status: tokenv1.SeatStatus_SEAT_STATUS_DECLINED}, {LinkId: "lnk_seat2", Status: tokenv1.SeatStatus_SEAT_STATUS_OPEN},
+	}})
+	w.until("AttemptAccepted", 1)
+	if m := w.mails(); len(m) != 1 || m[0].To[0].Address != graceMail || !strings.Contains(m[0].Text, "Eine andere Person") || strings.Contains(m[0].Text, adaName) {
+		t.Errorf("mails: %v", m)
+	}
+	w.done()
+}
+
 // TestCopiesWaitForTheCertificate: the log is a moment behind; the copy waits for it instead of going out without.
 func TestCopiesWaitForTheCertificate(t *testing.T) {
 	w := start(t, func(w *world) { w.peers.reports = failure.CertificateNotYet })
