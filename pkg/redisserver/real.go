@@ -91,8 +91,10 @@ func startOn(ctx context.Context, o Options, binary string, addr netip.AddrPort)
 	go func() {
 		defer close(s.done)
 		defer forget()
-		// The system kills the child when the *thread* that made it ends, so this thread is held for as long as it lives.
+		// The system kills the child when the *thread* that made it ends, so this thread is held for as long as it lives. Then it is
+		// given back: it would end with this goroutine, and take every other child along that happened to be started from it.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
