@@ -14,6 +14,7 @@ import (
 	escalationv1 "countersign.dev/proto/countersign/escalation/v1"
 	recordv1 "countersign.dev/proto/countersign/record/v1"
 	reminderv1 "countersign.dev/proto/countersign/reminder/v1"
+	tokenv1 "countersign.dev/proto/countersign/token/v1"
 	"countersign.dev/services/audit/rules"
 )
 
@@ -86,5 +87,29 @@ func TestWhatWasItAbout(t *testing.T) {
 				t.Errorf("info (-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestWhoWasErased: the leaf of an erasure says whose data it was and what for, and nothing else.
+func TestWhoWasErased(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	for link, want := range map[string]map[string]string{
+		"": {"what": "request", "basis": "DSR-7"}, "lnk_1": {"what": "signer", "basis": "DSR-7"},
+	} {
+		raw, err := rules.Next(rules.Source{
+			ID: "x1", Tenant: "demo", Service: "token", Fact: &tokenv1.RequestErased{LinkId: link, Basis: "DSR-7"},
+			Record: &recordv1.Record{RequestId: "req_1", At: timestamppb.New(noon)},
+		}, rules.Tail{}, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := rules.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Type != "cs.pii.erased" || (l.Link != nil) != (link != "") || l.Link != nil && l.Link.ID != link || cmp.Diff(want, l.Info) != "" {
+			t.Errorf("erased %q: leaf %s", link, raw)
+		}
 	}
 }

@@ -91,6 +91,37 @@ func (in *instance) streamDir(t *testing.T, stream string) string {
 	return found[0]
 }
 
+// erasable is a signed request, what is erased with it, and its signer.
+type erasable struct {
+	id     string
+	owners []string
+	signer *person
+}
+
+// erasedAfter erases a request while the process dies at a point, and looks at what its next run makes of it.
+func (in *instance) erasedAfter(ctx context.Context, t *testing.T, point string, r erasable) {
+	t.Helper()
+	if said, err := in.erases(ctx, t, r.id, "--basis", "DSR-7", "--yes"); err == nil {
+		t.Fatalf("it should have died at %s: %s", point, said)
+	}
+	eventually(ctx, t, "it dies at "+point, in.dead)
+	in.start("")
+	o := in.oracle(t)
+	eventually(ctx, t, "after "+point+" the erasure is finished", func() bool { return len(o.left(ctx, r.id, r.owners)) == 0 })
+	said, err := in.erases(ctx, t, r.id, "--yes") // again, which changes nothing
+	if err != nil || !strings.Contains(said, "is erased since") {
+		t.Errorf("after %s: %s, %v", point, said, err)
+	}
+	o.quiet(ctx)
+	o.chain(ctx, r.id)
+	if n := o.stated(ctx, "token", r.id)["RequestErased"]; n != 1 {
+		t.Errorf("after %s it was stated %d times", point, n)
+	}
+	if trail := in.trail(ctx, t, r.id); !slices.Contains(trail, "cs.pii.erased") {
+		t.Errorf("the trail of %s says nothing of it: %q", r.id, trail)
+	}
+}
+
 // TestErasedUnderKills has signed requests erased while the process is killed between the fact and each thing that follows from it. Whoever
 // comes back finishes it: of people and documents nothing is left, the audit trail holds, the signer's pages say so, and a backup of the
 // vault's values and of the documents is noise.
@@ -100,12 +131,7 @@ func TestErasedUnderKills(t *testing.T) {
 	in.start("")
 	ctx := within(t, 4*time.Minute)
 	points := []string{"erase.stated", "vault.buried#2", ""}
-	type signed struct {
-		id     string
-		owners []string
-		signer *person
-	}
-	var requests []signed
+	var requests []erasable
 	for i := range points {
 		email := "erased" + string(rune('a'+i)) + "@example.com"
 		v, err := in.create(ctx, request("erased-"+string(rune('a'+i)), "calm", email))
@@ -117,7 +143,7 @@ func TestErasedUnderKills(t *testing.T) {
 			t.Fatal(err)
 		}
 		in.completed(t, ctx, v.ID)
-		requests = append(requests, signed{v.ID, in.owners(ctx, t, v.ID), p})
+		requests = append(requests, erasable{v.ID, in.owners(ctx, t, v.ID), p})
 	}
 	stays := requests[len(requests)-1]
 	o := in.oracle(t)
@@ -137,27 +163,8 @@ func TestErasedUnderKills(t *testing.T) {
 	}
 
 	for i, point := range points[:len(points)-1] {
-		r := requests[i]
 		in.start(point)
-		if said, err := in.erases(ctx, t, r.id, "--basis", "DSR-7", "--yes"); err == nil {
-			t.Fatalf("it should have died at %s: %s", point, said)
-		}
-		eventually(ctx, t, "it dies at "+point, in.dead)
-		in.start("")
-		o := in.oracle(t)
-		eventually(ctx, t, "after "+point+" the erasure is finished", func() bool { return len(o.left(ctx, r.id, r.owners)) == 0 })
-		said, err := in.erases(ctx, t, r.id, "--yes") // again, which changes nothing
-		if err != nil || !strings.Contains(said, "is erased since") {
-			t.Errorf("after %s: %s, %v", point, said, err)
-		}
-		o.quiet(ctx)
-		o.chain(ctx, r.id)
-		if n := o.stated(ctx, "token", r.id)["RequestErased"]; n != 1 {
-			t.Errorf("after %s it was stated %d times", point, n)
-		}
-		if trail := in.trail(ctx, t, r.id); !slices.Contains(trail, "cs.pii.erased") {
-			t.Errorf("the trail of %s says nothing of it: %q", r.id, trail)
-		}
+		in.erasedAfter(ctx, t, point, requests[i])
 		in.stop()
 	}
 
