@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"countersign.dev/pkg/trips"
 )
 
 const (
@@ -26,8 +28,6 @@ const (
 	MaxValue = 128 << 10
 	// DefaultTimeout is how long a call may take before the record is asked instead.
 	DefaultTimeout = 100 * time.Millisecond
-	// manyPerTrip bounds a pipeline, so that no answer holds up the others on its connection.
-	manyPerTrip = 256
 	// putPerTrip bounds one that only fills: nobody waits behind it.
 	putPerTrip = 1024
 )
@@ -38,7 +38,6 @@ var ErrMiss = errors.New("hot: not kept")
 //go:embed put.lua
 var putSource string
 
-// put is run by its hash, and loaded again by go-redis after SCRIPT FLUSH or a failover.
 var put = redis.NewScript(putSource)
 
 // Store reads and writes one Redis. Make one with New; it is safe for concurrent use.
@@ -46,7 +45,7 @@ type Store struct {
 	rdb     redis.UniversalClient
 	runs    *runs
 	timeout time.Duration
-	trips   *trips
+	trips   *trips.Trips
 }
 
 // New returns a store whose calls take at most timeout, DefaultTimeout where it is 0. The client must have
@@ -55,7 +54,7 @@ func New(rdb redis.UniversalClient, timeout time.Duration) *Store {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	return &Store{rdb: rdb, runs: newRuns(rdb, timeout), timeout: timeout, trips: newTrips(rdb, timeout)}
+	return &Store{rdb: rdb, runs: newRuns(rdb, timeout), timeout: timeout, trips: trips.New(rdb, timeout)}
 }
 
 // Run returns the run that Redis was in a moment ago.
@@ -85,7 +84,7 @@ func (s *Store) Get(ctx context.Context, key string) (seq uint64, value []byte, 
 		return 0, nil, fmt.Errorf("hot: get: %w", err)
 	}
 	var get *redis.StringCmd
-	if err := s.trips.carry(ctx, func(ctx context.Context, c redis.Cmdable) { get = c.Get(ctx, key) }); err != nil {
+	if err := s.trips.Carry(ctx, func(ctx context.Context, c redis.Cmdable) { get = c.Get(ctx, key) }); err != nil {
 		return 0, nil, fmt.Errorf("hot: get: %w", err)
 	}
 	e, err := entry(get)
@@ -106,8 +105,8 @@ func (s *Store) GetMany(ctx context.Context, keys []string) ([]Entry, error) {
 	defer cancel()
 	entries := make([]Entry, 0, len(keys))
 	var failed error
-	for start := 0; start < len(keys); start += manyPerTrip {
-		part := keys[start:min(start+manyPerTrip, len(keys))]
+	for start := 0; start < len(keys); start += trips.Most {
+		part := keys[start:min(start+trips.Most, len(keys))]
 		cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, key := range part {
 				p.Get(ctx, key)
@@ -166,18 +165,7 @@ func (s *Store) put(ctx context.Context, key string, seq uint64, value []byte, t
 	if err != nil {
 		return false, fmt.Errorf("hot: put: %w", err)
 	}
-	keys, kept := []string{key}, raw(run, seq, value)
-	var stored *redis.Cmd
-	err = s.trips.carry(ctx, func(ctx context.Context, c redis.Cmdable) {
-		stored = put.EvalSha(ctx, c, keys, kept, ttl.Milliseconds(), renew)
-	})
-	if err != nil {
-		return false, fmt.Errorf("hot: put: %w", err)
-	}
-	n, err := stored.Int()
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		n, err = put.Run(ctx, s.rdb, keys, kept, ttl.Milliseconds(), renew).Int()
-	}
+	n, err := s.trips.Run(ctx, put, []string{key}, raw(run, seq, value), ttl.Milliseconds(), renew).Int()
 	if err != nil {
 		return false, fmt.Errorf("hot: put: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"countersign.dev/pkg/mutant"
+	"countersign.dev/pkg/trips"
 )
 
 const (
@@ -27,7 +28,6 @@ const (
 //go:embed allow.lua
 var allowSource string
 
-// allow is run by its hash, and loaded again by go-redis after SCRIPT FLUSH or a failover.
 var allow = redis.NewScript(allowSource)
 
 // Hasher makes a keyed hash; keys.Ring is one.
@@ -46,20 +46,20 @@ type Options struct {
 
 // Limiter decides limits in one Redis. It is safe for concurrent use.
 type Limiter struct {
-	rdb     redis.Scripter
+	trips   *trips.Trips
 	hasher  Hasher
 	options Options
 }
 
 // New returns a limiter. Who is limited never stands in Redis in clear: hasher hides the keys.
-func New(rdb redis.Scripter, hasher Hasher, o Options) *Limiter {
+func New(rdb redis.UniversalClient, hasher Hasher, o Options) *Limiter {
 	if o.Slot == "" {
 		o.Slot = "limits"
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}
-	return &Limiter{rdb: rdb, hasher: hasher, options: o}
+	return &Limiter{trips: trips.New(rdb, o.Timeout), hasher: hasher, options: o}
 }
 
 // Unavailable is the error of Allow when Redis did not decide. Count it, and go on with Decision.
@@ -92,7 +92,7 @@ func (l *Limiter) Allow(ctx context.Context, limits ...Limit) (Decision, error) 
 	}
 	call, cancel := context.WithTimeout(ctx, l.options.Timeout)
 	defer cancel()
-	got, err := allow.Run(call, l.rdb, keys, args...).Int64Slice()
+	got, err := l.trips.Run(call, allow, keys, args...).Int64Slice()
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return Decision{}, fmt.Errorf("limit: %w", context.Cause(ctx)) // the caller left: that says nothing about Redis
