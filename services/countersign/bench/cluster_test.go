@@ -16,16 +16,22 @@ import (
 )
 
 // BenchmarkReplicated is what ends on the disk where three servers keep each message and all of them sync before it is acknowledged;
-// with PEERS=1 beside PostgreSQL, which changes a row on the one condition that the row is as it was read.
+// with PEERS=1 beside PostgreSQL, which changes a row on the one condition that the row is as it was read: as one server, and as three of
+// which two sync before a change is acknowledged.
 func BenchmarkReplicated(b *testing.B) {
 	w := newWorld(b, 3)
 	subjects, rows, _ := w.durable()
 	if os.Getenv("COUNTERSIGN_BENCH_PEERS") != "" {
-		peer := newSubject("PostgreSQL, conditional UPDATE", startPostgres(b, len(w.sample.Data)).update)
-		peer.timed = true
-		last := len(rows) - 1
-		rows[last].ceilings = append(rows[last].ceilings, peer)
-		subjects, rows = append(subjects, peer), append(rows, row{peer, nil})
+		redeem := len(rows) - 1
+		for _, one := range []struct {
+			name     string
+			standbys int
+		}{{"PostgreSQL, one server", 0}, {"PostgreSQL, three servers", 2}} {
+			peer := newSubject(one.name, startPostgres(b, len(w.sample.Data), one.standbys).update)
+			peer.timed = true
+			rows[redeem].ceilings = append(rows[redeem].ceilings, peer)
+			subjects, rows = append(subjects, peer), append(rows, row{peer, nil})
+		}
 	}
 	watch, rounds := clock.Stopwatch(), 0
 	for b.Loop() {

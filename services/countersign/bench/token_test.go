@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -68,8 +70,9 @@ type world struct {
 
 	mu     sync.Mutex
 	issued int
-	tokens map[int]string // of links to be redeemed, by call
-	stood  []string       // of links that are only resolved
+	tokens map[int]string    // of links to be redeemed, by call
+	firsts map[string]uint64 // the first message of each bare subject
+	stood  []string          // of links that are only resolved
 	pages  []trace.Span
 	sample *nats.Msg // a redemption as it was recorded
 	disk   *os.File
@@ -90,7 +93,7 @@ func newWorld(b *testing.B, servers int) *world {
 // emptyWorld has keys and Redis, and neither streams nor a service.
 func emptyWorld(b *testing.B) *world {
 	b.Helper()
-	w := &world{b: b, dir: b.TempDir(), tokens: map[int]string{}}
+	w := &world{b: b, dir: b.TempDir(), tokens: map[int]string{}, firsts: map[string]uint64{}}
 	var err error
 	w.ring, err = keys.Create(filepath.Join(w.dir, "keys"))
 	check(b, err)
@@ -163,9 +166,10 @@ func (w *world) serve(url string) {
 	w.links = tokenv1.NewLinkServiceClient(conn)
 }
 
-// echo answers at once what the token service would.
+// echo answers at once what the token service would, and takes the steps of a redemption with nothing around them.
 type echo struct {
 	tokenv1.UnimplementedLinkServiceServer
+	w      *world
 	answer *tokenv1.ResolveResponse
 }
 
@@ -173,12 +177,24 @@ func (e echo) Resolve(context.Context, *tokenv1.ResolveRequest) (*tokenv1.Resolv
 	return e.answer, nil
 }
 
+// Redeem reads a value from Redis, publishes on a condition, and writes a value to Redis. The token is the subject's last part.
+func (e echo) Redeem(ctx context.Context, req *tokenv1.RedeemRequest) (*tokenv1.RedeemResponse, error) {
+	key := hot.Key(req.GetToken(), tenant, "record")
+	if err := e.w.rdb.Get(ctx, key).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	if err := e.w.follow(ctx, req.GetToken()); err != nil {
+		return nil, err
+	}
+	return &tokenv1.RedeemResponse{Link: e.answer.GetLink()}, e.w.rdb.Set(ctx, key, e.w.sample.Data, time.Hour).Err()
+}
+
 // serveBare runs gRPC with nothing around it, over the same kind of connection.
 func (w *world) serveBare() {
 	answer, err := w.links.Resolve(w.b.Context(), &tokenv1.ResolveRequest{Token: w.stood[0]})
 	check(w.b, err)
 	server, pipe := grpc.NewServer(), bufconn.Listen(256<<10)
-	tokenv1.RegisterLinkServiceServer(server, echo{answer: answer})
+	tokenv1.RegisterLinkServiceServer(server, echo{w: w, answer: answer})
 	w.background(func(context.Context) error { return server.Serve(pipe) })
 	w.b.Cleanup(server.Stop) // before background waits: the last registered runs first
 	conn, err := grpc.NewClient("passthrough:///bare", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -286,13 +302,51 @@ func (w *world) script(ctx context.Context, _ int) error {
 	return script.Run(ctx, w.rdb, []string{hot.Key("bench", tenant, "record")}).Err()
 }
 
-// publish stores a message of a redemption's size on the stream of redemptions, if it is the first of its subject.
-func (w *world) publish(ctx context.Context, call int) error {
-	m := &nats.Msg{Subject: eventlog.FactSubject(token.Name, eventlog.Key{Tenant: tenant, ID: fmt.Sprintf("bare_%d", call)}), Header: nats.Header{}, Data: w.sample.Data}
-	for name, values := range w.sample.Header {
-		m.Header[name] = values
+// message is one of a redemption's size.
+func (w *world) message(id string) *nats.Msg {
+	m := &nats.Msg{Subject: eventlog.FactSubject(token.Name, eventlog.Key{Tenant: tenant, ID: id}), Header: nats.Header{}, Data: w.sample.Data}
+	maps.Copy(m.Header, w.sample.Header)
+	return m
+}
+
+// prepareFirsts stores the first message of a subject for each of the next calls, as a link was issued before it is redeemed.
+func (w *world) prepareFirsts(kind string, first func() int) func(context.Context, int) error {
+	return func(ctx context.Context, calls int) error {
+		_, err := spread(ctx, callers[len(callers)-1], first(), calls, func(ctx context.Context, call int) error {
+			id := bareID(kind, call)
+			ack, err := w.js.PublishMsg(ctx, w.message(id), jetstream.WithMsgID(uuid.NewString()), jetstream.WithExpectLastSequencePerSubject(0))
+			if err != nil {
+				return err
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.firsts[id] = ack.Sequence
+			return nil
+		})
+		return err
 	}
-	_, err := w.js.PublishMsg(ctx, m, jetstream.WithMsgID(uuid.NewString()), jetstream.WithExpectLastSequencePerSubject(0))
+}
+
+func bareID(kind string, call int) string { return fmt.Sprintf("%s_%d", kind, call) }
+
+// follow stores the second message of a subject, if nobody did since the first: what a redemption is on the stream.
+func (w *world) follow(ctx context.Context, id string) error {
+	w.mu.Lock()
+	last := w.firsts[id]
+	delete(w.firsts, id)
+	w.mu.Unlock()
+	_, err := w.js.PublishMsg(ctx, w.message(id), jetstream.WithMsgID(uuid.NewString()), jetstream.WithExpectLastSequencePerSubject(last))
+	return err
+}
+
+// publish is the conditional publish alone.
+func (w *world) publish(ctx context.Context, call int) error {
+	return w.follow(ctx, bareID("bare", call))
+}
+
+// steps has a bare server take the steps of a redemption.
+func (w *world) steps(ctx context.Context, call int) error {
+	_, err := w.bare.Redeem(ctx, &tokenv1.RedeemRequest{Token: bareID("steps", call)})
 	return err
 }
 
@@ -324,13 +378,20 @@ func (w *world) limits(ctx context.Context, call int) error {
 	return err
 }
 
+// together is how many calls are made ready for one measurement of what changes a link.
+const together = 512
+
 // durable returns what ends on the disk, the ceilings first, and which of it is the conditional publish.
 func (w *world) durable() (all []*subject, rows []row, published *subject) {
 	disk, redeem := newSubject("disk sync", w.sync), newSubject("**redeem**", w.redeem)
-	published = newSubject("conditional publish", w.publish)
-	published.timed, redeem.timed = true, true
-	redeem.prepare, redeem.most = w.prepareRedeems(func() int { return redeem.calls }), 512
-	return []*subject{disk, published, redeem}, []row{{disk, nil}, {published, []*subject{disk}}, {redeem, []*subject{published}}}, published
+	published, steps := newSubject("conditional publish", w.publish), newSubject("its steps alone", w.steps)
+	published.timed, steps.timed, redeem.timed = true, true, true
+	published.prepare, published.most = w.prepareFirsts("bare", func() int { return published.calls }), together
+	steps.prepare, steps.most = w.prepareFirsts("steps", func() int { return steps.calls }), together
+	redeem.prepare, redeem.most = w.prepareRedeems(func() int { return redeem.calls }), together
+	return []*subject{disk, published, steps, redeem}, []row{
+		{disk, nil}, {published, []*subject{disk}}, {steps, []*subject{published}}, {redeem, []*subject{published, steps}},
+	}, published
 }
 
 // subjects returns everything that is measured, the ceilings first, and which of it is the conditional publish.
