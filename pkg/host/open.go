@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/redis/go-redis/extra/redisotel/v9"
+	"github.com/redis/go-redis/v9"
 
 	"countersign.dev/pkg/clock"
 	"countersign.dev/pkg/eventlog"
@@ -67,7 +68,9 @@ func Open(o Options) (*Base, error) {
 		nc.Close()
 		return nil, fmt.Errorf("host: %w", err)
 	}
-	if err := redisotel.InstrumentTracing(rdb, redisotel.WithTracerProvider(o.Telemetry.Tracers), redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false)); err != nil {
+	// A pipeline carries many stories, none of them recorded, and to name its span redisotel would write out every value in it.
+	pipelines := redisotel.WithCommandsFilter(func([]redis.Cmder) bool { return true })
+	if err := redisotel.InstrumentTracing(rdb, redisotel.WithTracerProvider(o.Telemetry.Tracers), redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false), pipelines); err != nil {
 		nc.Close()
 		return nil, errors.Join(err, rdb.Close())
 	}

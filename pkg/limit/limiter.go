@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// DefaultTimeout is how long Redis may take to answer before it counts as down.
+	// DefaultTimeout is how long a decision may take, a wait for others included, before Redis counts as down.
 	DefaultTimeout = 100 * time.Millisecond
 	// RetryWhenDown is the RetryAfter of a refusal for want of Redis: a failover with Sentinel takes some seconds.
 	RetryWhenDown = 10 * time.Second
@@ -83,8 +83,8 @@ func (e *Unavailable) Decision() Decision {
 	return Decision{Limited: e.closed, Name: e.name, RetryAfter: RetryWhenDown}
 }
 
-// Allow spends one event of each of the limits, if all of them allow it, and nothing otherwise. It is one round trip. The
-// error is ErrInvalid, the context's, or *Unavailable; it may have been spent then.
+// Allow spends one event of each of the limits, if all of them allow it, and nothing otherwise, in one round trip that it may share with
+// others. The error is ErrInvalid, the context's, or *Unavailable; it may have been spent then, and twice where a connection broke.
 func (l *Limiter) Allow(ctx context.Context, limits ...Limit) (Decision, error) {
 	keys, args, err := l.arguments(limits)
 	if err != nil {

@@ -70,9 +70,6 @@ func Dial(target string, o DialOptions) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 		}),
 	)
-	if isName(target) {
-		options = append(options, grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window))
-	}
 	conn, err := grpc.NewClient("passthrough:///"+target, options...)
 	if err != nil {
 		return nil, fmt.Errorf("rpc: dial %s: %w", target, err)
@@ -94,6 +91,7 @@ func (o DialOptions) transport(target string) ([]grpc.DialOption, error) {
 			return []grpc.DialOption{
 				grpc.WithTransportCredentials(insecure.NewCredentials()),
 				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.Network.dial(ctx, o.Self, target) }),
+				grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 			}, nil
 		}
 		p, _, _ := o.Network.find(target)

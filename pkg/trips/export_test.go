@@ -6,3 +6,6 @@ func (t *Trips) Waiting() int {
 	defer t.mu.Unlock()
 	return len(t.waiting)
 }
+
+// AtOnce is how many trips are under way at most.
+const AtOnce = atOnce

@@ -15,7 +15,7 @@ import (
 	"countersign.dev/pkg/natsserver"
 )
 
-// BenchmarkReplicated is what ends on the disk where three servers keep each message and all of them sync before it is acknowledged;
+// BenchmarkReplicated is what ends on the disk where three servers keep each message and two of them sync before it is acknowledged;
 // with PEERS=1 beside PostgreSQL, which changes a row on the one condition that the row is as it was read: as one server, and as three of
 // which two sync before a change is acknowledged.
 func BenchmarkReplicated(b *testing.B) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -36,6 +35,7 @@ import (
 	"countersign.dev/pkg/redisserver/redistest"
 	"countersign.dev/pkg/rpc"
 	"countersign.dev/pkg/telemetry"
+	"countersign.dev/pkg/trips"
 	tokenv1 "countersign.dev/proto/countersign/token/v1"
 	"countersign.dev/services/countersign/stack"
 	"countersign.dev/services/token"
@@ -72,7 +72,8 @@ type world struct {
 	issued int
 	tokens map[int]string    // of links to be redeemed, by call
 	firsts map[string]uint64 // the first message of each bare subject
-	stood  []string          // of links that are only resolved
+	trips  *trips.Trips
+	stood  []string // of links that are only resolved
 	pages  []trace.Span
 	sample *nats.Msg // a redemption as it was recorded
 	disk   *os.File
@@ -102,7 +103,7 @@ func emptyWorld(b *testing.B) *world {
 	b.Cleanup(func() { _ = w.disk.Close() })
 	w.redisAddress = redistest.StartReal(b).Addr()
 	w.rdb = redistest.Client(b, w.redisAddress)
-	w.limiter = limit.New(w.rdb, w.ring, limit.Options{})
+	w.limiter, w.trips = limit.New(w.rdb, w.ring, limit.Options{}), trips.New(w.rdb, hot.DefaultTimeout)
 	return w
 }
 
@@ -179,15 +180,25 @@ func (e echo) Resolve(context.Context, *tokenv1.ResolveRequest) (*tokenv1.Resolv
 
 // Redeem reads a value from Redis, publishes on a condition, and writes a value to Redis. The token is the subject's last part.
 func (e echo) Redeem(ctx context.Context, req *tokenv1.RedeemRequest) (*tokenv1.RedeemResponse, error) {
-	key := hot.Key(req.GetToken(), tenant, "record")
-	if err := e.w.rdb.Get(ctx, key).Err(); err != nil && !errors.Is(err, redis.Nil) {
+	key := bareKey(req.GetToken())
+	var got *redis.StringCmd
+	if err := e.w.trips.Carry(ctx, func(ctx context.Context, c redis.Cmdable) { got = c.Get(ctx, key) }); err != nil {
+		return nil, err
+	}
+	if err := got.Err(); err != nil {
 		return nil, err
 	}
 	if err := e.w.follow(ctx, req.GetToken()); err != nil {
 		return nil, err
 	}
-	return &tokenv1.RedeemResponse{Link: e.answer.GetLink()}, e.w.rdb.Set(ctx, key, e.w.sample.Data, time.Hour).Err()
+	var set *redis.StatusCmd
+	if err := e.w.trips.Carry(ctx, func(ctx context.Context, c redis.Cmdable) { set = c.Set(ctx, key, e.w.sample.Data, time.Hour) }); err != nil {
+		return nil, err
+	}
+	return &tokenv1.RedeemResponse{Link: e.answer.GetLink()}, set.Err()
 }
+
+func bareKey(id string) string { return hot.Key(id, tenant, "record") }
 
 // serveBare runs gRPC with nothing around it, over the same kind of connection.
 func (w *world) serveBare() {
@@ -309,7 +320,7 @@ func (w *world) message(id string) *nats.Msg {
 	return m
 }
 
-// prepareFirsts stores the first message of a subject for each of the next calls, as a link was issued before it is redeemed.
+// prepareFirsts stores the first message of a subject for each of the next calls, in Redis too, as a link was issued before it is redeemed.
 func (w *world) prepareFirsts(kind string, first func() int) func(context.Context, int) error {
 	return func(ctx context.Context, calls int) error {
 		_, err := spread(ctx, callers[len(callers)-1], first(), calls, func(ctx context.Context, call int) error {
@@ -319,9 +330,9 @@ func (w *world) prepareFirsts(kind string, first func() int) func(context.Contex
 				return err
 			}
 			w.mu.Lock()
-			defer w.mu.Unlock()
 			w.firsts[id] = ack.Sequence
-			return nil
+			w.mu.Unlock()
+			return w.rdb.Set(ctx, bareKey(id), w.sample.Data, time.Hour).Err()
 		})
 		return err
 	}
@@ -384,7 +395,7 @@ const together = 512
 // durable returns what ends on the disk, the ceilings first, and which of it is the conditional publish.
 func (w *world) durable() (all []*subject, rows []row, published *subject) {
 	disk, redeem := newSubject("disk sync", w.sync), newSubject("**redeem**", w.redeem)
-	published, steps := newSubject("conditional publish", w.publish), newSubject("its steps alone", w.steps)
+	published, steps := newSubject("conditional publish", w.publish), newSubject("a redemption's steps alone", w.steps)
 	published.timed, steps.timed, redeem.timed = true, true, true
 	published.prepare, published.most = w.prepareFirsts("bare", func() int { return published.calls }), together
 	steps.prepare, steps.most = w.prepareFirsts("steps", func() int { return steps.calls }), together
