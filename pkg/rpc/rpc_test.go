@@ -251,10 +251,32 @@ func TestDeadlines(t *testing.T) {
 		}
 	})
 	t.Run("the client's default", func(t *testing.T) {
-		long := start(t, s, nil)
+		type end struct {
+			err   error
+			after time.Duration // that the server gave the call
+		}
+		ended := make(chan end, 1)
+		long := start(t, service{unary: func(ctx context.Context, _ *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+			at, _ := ctx.Deadline()
+			after := time.Until(at)
+			err := wait(ctx)
+			ended <- end{err, after}
+			return nil, err
+		}}, nil)
 		conn := long.dial(t, func(o *rpc.DialOptions) { o.Deadline = 30 * time.Millisecond })
 		if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{}); status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("got %v", err)
+		}
+		if e := <-ended; !errors.Is(e.err, context.Canceled) || e.after < rpc.DefaultDeadline/2 {
+			t.Errorf("the server heard %v, and had given it %v", e.err, e.after)
+		}
+		told, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(told, &testgrpc.SimpleRequest{}); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("got %v", err)
+		}
+		if e := <-ended; e.err == nil || e.after > time.Second {
+			t.Errorf("of a deadline that the caller set the server heard %v, and had given it %v", e.err, e.after)
 		}
 	})
 	t.Run("a caller who goes away", func(t *testing.T) {
