@@ -212,16 +212,51 @@ func TestAPanicHarmsOneCall(t *testing.T) {
 	}
 }
 
+// wait waits for the end of a call.
+func wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("read: %w", ctx.Err())
+	case <-time.After(10 * time.Second):
+		return errors.New("nobody set a deadline")
+	}
+}
+
+// TestTheCallersDefaultDeadline: the server is not told of it and has one of its own, but hears when the caller leaves; a deadline that the
+// caller set it is told.
+func TestTheCallersDefaultDeadline(t *testing.T) {
+	t.Parallel()
+	type end struct {
+		err   error
+		after time.Duration // that the server gave the call
+	}
+	ended := make(chan end, 1)
+	long := start(t, service{unary: func(ctx context.Context, _ *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+		at, _ := ctx.Deadline()
+		after := time.Until(at)
+		err := wait(ctx)
+		ended <- end{err, after}
+		return nil, err
+	}}, nil)
+	conn := long.dial(t, func(o *rpc.DialOptions) { o.Deadline = 30 * time.Millisecond })
+	if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{}); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+	if e := <-ended; !errors.Is(e.err, context.Canceled) || e.after < rpc.DefaultDeadline/2 {
+		t.Errorf("the server heard %v, and had given it %v", e.err, e.after)
+	}
+	told, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(told, &testgrpc.SimpleRequest{}); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+	if e := <-ended; e.err == nil || e.after > time.Second {
+		t.Errorf("of a deadline that the caller set the server heard %v, and had given it %v", e.err, e.after)
+	}
+}
+
 func TestDeadlines(t *testing.T) {
 	t.Parallel()
-	wait := func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("read: %w", ctx.Err())
-		case <-time.After(10 * time.Second):
-			return errors.New("nobody set a deadline")
-		}
-	}
 	s := service{
 		unary: func(ctx context.Context, _ *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
 			return nil, wait(ctx)
@@ -248,35 +283,6 @@ func TestDeadlines(t *testing.T) {
 		}
 		if _, err := ss.Recv(); status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "longer than the call allowed") {
 			t.Errorf("stream: %v", err)
-		}
-	})
-	t.Run("the client's default", func(t *testing.T) {
-		type end struct {
-			err   error
-			after time.Duration // that the server gave the call
-		}
-		ended := make(chan end, 1)
-		long := start(t, service{unary: func(ctx context.Context, _ *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
-			at, _ := ctx.Deadline()
-			after := time.Until(at)
-			err := wait(ctx)
-			ended <- end{err, after}
-			return nil, err
-		}}, nil)
-		conn := long.dial(t, func(o *rpc.DialOptions) { o.Deadline = 30 * time.Millisecond })
-		if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{}); status.Code(err) != codes.DeadlineExceeded {
-			t.Errorf("got %v", err)
-		}
-		if e := <-ended; !errors.Is(e.err, context.Canceled) || e.after < rpc.DefaultDeadline/2 {
-			t.Errorf("the server heard %v, and had given it %v", e.err, e.after)
-		}
-		told, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-		defer cancel()
-		if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(told, &testgrpc.SimpleRequest{}); status.Code(err) != codes.DeadlineExceeded {
-			t.Errorf("got %v", err)
-		}
-		if e := <-ended; e.err == nil || e.after > time.Second {
-			t.Errorf("of a deadline that the caller set the server heard %v, and had given it %v", e.err, e.after)
 		}
 	})
 	t.Run("a caller who goes away", func(t *testing.T) {

@@ -69,17 +69,10 @@ func TestWhatWasItAbout(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			raw, err := rules.Next(rules.Source{
+			l, raw := leafOf(t, rules.Source{
 				ID: "x1", Tenant: "demo", Service: "escalation", Fact: tt.fact,
 				Record: &recordv1.Record{RequestId: "req_1", State: state, At: timestamppb.New(noon)},
-			}, rules.Tail{}, noon)
-			if err != nil {
-				t.Fatal(err)
-			}
-			l, err := rules.Parse(raw)
-			if err != nil {
-				t.Fatal(err)
-			}
+			}, noon)
 			if l.Type != tt.kind || l.Out.Code != tt.code || l.Link == nil || l.Link.ID != "lnk_1" || l.Link.Gen != 2 {
 				t.Errorf("leaf %s", raw)
 			}
@@ -90,6 +83,20 @@ func TestWhatWasItAbout(t *testing.T) {
 	}
 }
 
+// leafOf returns the first leaf of a request, read and as it is stored.
+func leafOf(t *testing.T, source rules.Source, at time.Time) (rules.Leaf, []byte) {
+	t.Helper()
+	raw, err := rules.Next(source, rules.Tail{}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := rules.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, raw
+}
+
 // TestWhoWasErased: the leaf of an erasure says whose data it was and what for, and nothing else.
 func TestWhoWasErased(t *testing.T) {
 	t.Parallel()
@@ -97,17 +104,10 @@ func TestWhoWasErased(t *testing.T) {
 	for link, want := range map[string]map[string]string{
 		"": {"what": "request", "basis": "DSR-7"}, "lnk_1": {"what": "signer", "basis": "DSR-7"},
 	} {
-		raw, err := rules.Next(rules.Source{
+		l, raw := leafOf(t, rules.Source{
 			ID: "x1", Tenant: "demo", Service: "token", Fact: &tokenv1.RequestErased{LinkId: link, Basis: "DSR-7"},
 			Record: &recordv1.Record{RequestId: "req_1", At: timestamppb.New(noon)},
-		}, rules.Tail{}, noon)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := rules.Parse(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
+		}, noon)
 		if l.Type != "cs.pii.erased" || (l.Link != nil) != (link != "") || l.Link != nil && l.Link.ID != link || cmp.Diff(want, l.Info) != "" {
 			t.Errorf("erased %q: leaf %s", link, raw)
 		}
